@@ -1,0 +1,65 @@
+# tallyman: every target works on a fresh Debian 12 that has make and rustup's Rust.
+#
+# Everything uses the release profile, so that RocksDB compiles once for the demo, the tests and the benches, and
+# what is tested is what is shipped. (The profile keeps overflow checks on.)
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Cargo would wait for its own lock anyway, and `test` has an order.
+.NOTPARALLEL:
+
+# Where rustup puts cargo, for shells that were open before it came.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tallyman
+# In the user's cache, so that a new checkout does not compile RocksDB again.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+# The Python that the peer tests run; scripts/setup makes it.
+export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
+
+# --locked: what is built is what Cargo.lock says.
+CARGO_FLAGS := --release --locked
+
+.PHONY: help setup build demo test fmt lint deny doc unit bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what the build and the tests need
+	@scripts/setup test
+
+build: ## Build the release binary
+	@scripts/setup build
+	cargo build $(CARGO_FLAGS)
+
+demo: build ## Run the whole job on this machine, with proof (ARGS="--hours 6 --speed 900")
+	"$(CARGO_TARGET_DIR)/release/tallyman" demo $(ARGS)
+
+# `unit` last: its summary closes the run.
+test: setup ## Set up, then run every check and every test
+	@$(MAKE) --no-print-directory fmt lint deny doc unit
+
+fmt: ## Check the formatting (`cargo fmt` mends it)
+	cargo fmt --check
+
+lint: ## Clippy, warnings denied
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+deny: ## Check licences, banned crates and sources
+	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check --allow duplicate licenses bans sources
+
+doc: ## Build the documentation and run its examples
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
+	cargo test $(CARGO_FLAGS) --doc
+
+unit: ## Run the tests (ARGS="NAME" picks some)
+	if command -v cargo-nextest >/dev/null; then \
+	    cargo nextest run $(CARGO_FLAGS) $(ARGS); \
+	else \
+	    cargo test $(CARGO_FLAGS) --lib --bins --tests $(ARGS); \
+	fi
+
+bench: ## Run the benches
+	@scripts/setup build
+	cargo bench --locked $(ARGS)

@@ -1,0 +1,147 @@
+//! The one source of time. Everything that tallyman waits for follows it, but for network time-outs and the rate
+//! budget, which are real.
+
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::sleep;
+
+use crate::domain::time::Timestamp;
+
+/// How long a wait goes without looking at the clock again, so that a stepped clock is noticed.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// Naps shorter than this are not worth their timer.
+const SHORTEST_NAP: Duration = Duration::from_millis(1);
+
+/// Real time, or real time shifted and sped up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Clock {
+    spec: Option<ClockSpec>,
+}
+
+/// `anchor=<unix seconds>,start=<RFC 3339>,speed=<n>`: the time is `start + (real time - anchor) * speed`.
+/// Processes with the same spec agree on the time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClockSpec {
+    pub anchor: Timestamp,
+    pub start: Timestamp,
+    pub speed: f64,
+}
+
+impl Clock {
+    pub const SYSTEM: Self = Self { spec: None };
+
+    pub const fn new(spec: ClockSpec) -> Self {
+        Self { spec: Some(spec) }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        let real = system_now();
+        self.spec.map_or(real, |spec| spec.at(real))
+    }
+
+    /// Returns once `moment` has come.
+    pub async fn sleep_until(&self, moment: Timestamp) {
+        loop {
+            let left = moment.since(self.now());
+            if left.is_zero() {
+                return;
+            }
+            let real = left.div_f64(self.speed());
+            sleep(real.clamp(SHORTEST_NAP, LONGEST_NAP)).await;
+        }
+    }
+
+    pub fn speed(&self) -> f64 {
+        self.spec.map_or(1.0, |spec| spec.speed)
+    }
+
+    pub const fn is_system(&self) -> bool {
+        self.spec.is_none()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's time")]
+fn system_now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().plus(since_epoch)
+}
+
+impl ClockSpec {
+    /// A spec under which it is `start` now.
+    pub fn starting_now(start: Timestamp, speed: f64) -> Self {
+        Self { anchor: system_now(), start, speed }
+    }
+
+    fn at(&self, real: Timestamp) -> Timestamp {
+        if real >= self.anchor {
+            self.start.plus(real.since(self.anchor).mul_f64(self.speed))
+        } else {
+            self.start.minus(self.anchor.since(real).mul_f64(self.speed))
+        }
+    }
+}
+
+const SPEC_FORM: &str = "a clock is given as anchor=<unix seconds>,start=<RFC 3339>,speed=<n>";
+const FASTEST: f64 = 1_000_000.0;
+
+impl FromStr for ClockSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mut anchor, mut start, mut speed) = (None, None, None);
+        for part in text.split(',') {
+            let (key, value) = part.split_once('=').ok_or(SPEC_FORM)?;
+            match key.trim() {
+                "anchor" => anchor = Some(seconds(value.trim())?),
+                "start" => start = Some(value.trim().parse()?),
+                "speed" => speed = Some(value.trim().parse::<f64>().map_err(|_| SPEC_FORM)?),
+                other => return Err(format!("unknown part `{other}`: {SPEC_FORM}")),
+            }
+        }
+        let speed = speed.ok_or(SPEC_FORM)?;
+        if !(speed > 0.0 && speed <= FASTEST) {
+            return Err(format!("the clock's speed must be above 0 and at most {FASTEST}"));
+        }
+        Ok(Self { anchor: anchor.ok_or(SPEC_FORM)?, start: start.ok_or(SPEC_FORM)?, speed })
+    }
+}
+
+fn seconds(text: &str) -> Result<Timestamp, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.map(|since_epoch| Timestamp::default().plus(since_epoch)).ok_or_else(|| SPEC_FORM.to_owned())
+}
+
+impl std::fmt::Display for ClockSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, millis) = (self.anchor.seconds(), self.anchor.millis().rem_euclid(1000));
+        write!(f, "anchor={seconds}.{millis:03},start={},speed={}", self.start, self.speed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_maps_real_time_to_its_own() {
+        let spec: ClockSpec = "anchor=1000,start=2026-11-30T22:00:00Z,speed=3600".parse().unwrap();
+        assert_eq!(spec.at(Timestamp::from_seconds(1001)).to_string(), "2026-11-30T23:00:00Z");
+        assert_eq!(spec.at(Timestamp::from_seconds(998)).to_string(), "2026-11-30T20:00:00Z");
+    }
+
+    #[test]
+    fn a_spec_prints_and_parses_back() {
+        let spec: ClockSpec = "anchor=1000.25,start=2026-11-30T22:00:00Z,speed=1.5".parse().unwrap();
+        assert_eq!(spec.to_string().parse(), Ok(spec));
+    }
+
+    #[test]
+    fn wrong_specs_are_refused() {
+        for text in ["", "anchor=1", "anchor=1,start=now,speed=1", "anchor=1,start=2026-11-30T22:00:00Z,speed=0"] {
+            assert!(text.parse::<ClockSpec>().is_err(), "{text}");
+        }
+    }
+}

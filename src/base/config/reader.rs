@@ -1,0 +1,238 @@
+//! Reads a TOML tree key by key: gathers every fault, notices unknown keys, and writes down what took effect.
+
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+
+use toml::{Table, Value};
+
+/// Where faults gather. Each names its source (a file or an environment variable) and key.
+#[derive(Debug)]
+pub(super) struct Faults {
+    file: String,
+    /// Keys that the environment overrides, as paths like `hour.grace`.
+    overridden: BTreeSet<String>,
+    list: RefCell<Vec<String>>,
+}
+
+impl Faults {
+    pub(super) fn new(file: &str, overridden: BTreeSet<String>) -> Self {
+        Self { file: file.to_owned(), overridden, list: RefCell::default() }
+    }
+
+    pub(super) fn add(&self, path: &str, what: &str) {
+        let source = if self.overridden.contains(path) { &super::parse::variable(path) } else { &self.file };
+        self.list.borrow_mut().push(format!("{source}: {path}: {what}"));
+    }
+
+    pub(super) fn into_list(self) -> Vec<String> {
+        self.list.into_inner()
+    }
+}
+
+/// One table of the configuration.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    path: String,
+    table: Table,
+    faults: &'a Faults,
+    effective: Table,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn root(table: Table, faults: &'a Faults) -> Self {
+        Self { path: String::new(), table, faults, effective: Table::new() }
+    }
+
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    pub(super) fn fault(&self, key: &str, what: &str) {
+        self.faults.add(&self.path_of(key), what);
+    }
+
+    /// A table below this one; an absent one reads as empty.
+    pub(super) fn section(&mut self, key: &str) -> Self {
+        let table = match self.table.remove(key) {
+            Some(Value::Table(table)) => table,
+            None => Table::new(),
+            Some(_) => {
+                self.fault(key, "must be a table");
+                Table::new()
+            }
+        };
+        Self { path: self.path_of(key), table, faults: self.faults, effective: Table::new() }
+    }
+
+    /// A table below this one that may be left out.
+    pub(super) fn optional_section(&mut self, key: &str) -> Option<Self> {
+        self.table.contains_key(key).then(|| self.section(key))
+    }
+
+    /// An array of tables.
+    pub(super) fn sections(&mut self, key: &str) -> Vec<Self> {
+        let items = match self.table.remove(key) {
+            Some(Value::Array(items)) => items,
+            None => Vec::new(),
+            Some(_) => {
+                self.fault(key, "must be an array of tables, as in [[...]]");
+                Vec::new()
+            }
+        };
+        let mut sections = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{}.{index}", self.path_of(key));
+            match item {
+                Value::Table(table) => {
+                    sections.push(Self { path, table, faults: self.faults, effective: Table::new() });
+                }
+                _ => self.faults.add(&path, "must be a table"),
+            }
+        }
+        sections
+    }
+
+    /// Puts a finished section's effective values below this one's.
+    pub(super) fn put(&mut self, key: &str, section: Self) {
+        let finished = section.finish();
+        self.effective.insert(key.to_owned(), Value::Table(finished));
+    }
+
+    pub(super) fn put_all(&mut self, key: &str, sections: Vec<Self>) {
+        if sections.is_empty() {
+            return;
+        }
+        let finished = sections.into_iter().map(|section| Value::Table(section.finish())).collect();
+        self.effective.insert(key.to_owned(), Value::Array(finished));
+    }
+
+    /// Names every key that nothing has read, and returns what took effect.
+    pub(super) fn finish(self) -> Table {
+        for key in self.table.keys() {
+            self.fault(key, "unknown key");
+        }
+        self.effective
+    }
+
+    pub(super) fn optional_text(&mut self, key: &str) -> Option<String> {
+        match self.table.remove(key)? {
+            Value::String(text) => {
+                self.record(key, text.clone());
+                Some(text)
+            }
+            other => {
+                self.fault(key, &format!("must be text in quotes, not {}", other.type_str()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn text(&mut self, key: &str, default: &str) -> String {
+        self.parsed(key, default, |text| Ok(text.to_owned()))
+    }
+
+    /// Text that must be there.
+    pub(super) fn required(&mut self, key: &str) -> String {
+        let is_there = self.table.contains_key(key);
+        let text = self.optional_text(key);
+        if !is_there {
+            self.fault(key, "is required");
+        }
+        text.unwrap_or_default()
+    }
+
+    pub(super) fn parsed<T>(&mut self, key: &str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let text = self.optional_text(key).unwrap_or_else(|| {
+            self.record(key, default);
+            default.to_owned()
+        });
+        match parse(&text) {
+            Ok(value) => value,
+            Err(what) => {
+                self.fault(key, &what);
+                self.record(key, default);
+                parse(default).unwrap_or_else(|_| unreachable!("the default of {key} parses"))
+            }
+        }
+    }
+
+    /// One of a few names.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
+        self.parsed(key, default, |text| {
+            let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+            chosen.ok_or_else(|| {
+                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                format!("must be one of {}, not `{text}`", names.join(", "))
+            })
+        })
+    }
+
+    /// A span of time like `5m` or `1h 30m`.
+    pub(super) fn duration(&mut self, key: &str, default: &str, (least, most): (&str, &str)) -> Duration {
+        let bounds = (parse_duration(least).unwrap_or_default(), parse_duration(most).unwrap_or(Duration::MAX));
+        self.parsed(key, default, |text| {
+            let duration = parse_duration(text)?;
+            if duration < bounds.0 || duration > bounds.1 {
+                return Err(format!("must be from {least} to {most}, not {text}"));
+            }
+            Ok(duration)
+        })
+    }
+
+    pub(super) fn integer(&mut self, key: &str, default: u64, (least, most): (u64, u64)) -> u64 {
+        let given = match self.table.remove(key) {
+            None => Some(default),
+            Some(Value::Integer(number)) => u64::try_from(number).ok(),
+            Some(Value::String(text)) if self.is_overridden(key) => text.parse().ok(),
+            Some(_) => None,
+        };
+        let value = given.filter(|number| (least..=most).contains(number)).unwrap_or_else(|| {
+            self.fault(key, &format!("must be a whole number from {least} to {most}"));
+            default
+        });
+        self.record(key, i64::try_from(value).unwrap_or(i64::MAX));
+        value
+    }
+
+    pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
+        let given = match self.table.remove(key) {
+            None => Some(default),
+            Some(Value::Boolean(flag)) => Some(flag),
+            Some(Value::String(text)) if self.is_overridden(key) => text.parse().ok(),
+            Some(_) => None,
+        };
+        let value = given.unwrap_or_else(|| {
+            self.fault(key, "must be true or false");
+            default
+        });
+        self.record(key, value);
+        value
+    }
+
+    /// Refuses keys of features that this version does not have, rather than billing as if they were not set.
+    pub(super) fn not_yet(&mut self, key: &str) {
+        if self.table.remove(key).is_some() {
+            self.fault(key, "is not available in this version");
+        }
+    }
+
+    /// Environment variables are text, so numbers and flags from there are parsed.
+    fn is_overridden(&self, key: &str) -> bool {
+        self.faults.overridden.contains(&self.path_of(key))
+    }
+
+    fn record(&mut self, key: &str, value: impl Into<Value>) {
+        self.effective.insert(key.to_owned(), value.into());
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().ok().or_else(|| days(text));
+    span.and_then(|span| Duration::try_from(span).ok())
+        .ok_or_else(|| format!("`{text}` is not a span of time like 90s, 5m, 24h or 400d"))
+}
+
+/// Days are exact here: every UTC day has 24 hours.
+fn days(text: &str) -> Option<jiff::SignedDuration> {
+    let days: i64 = text.strip_suffix('d')?.trim().parse().ok()?;
+    days.checked_mul(24).and_then(jiff::SignedDuration::try_from_hours)
+}

@@ -1,0 +1,7 @@
+//! Small things that the rest stands on, each usable alone.
+
+pub mod clock;
+pub mod config;
+pub mod metrics;
+pub mod proto;
+pub mod tasks;

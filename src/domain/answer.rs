@@ -1,0 +1,218 @@
+//! What AWS's answer to a batch means for each of its records.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    backoff,
+    record::{Delivery, HoldReason, Outcome, Slot},
+    time::Timestamp,
+};
+
+/// How a call to `BatchMeterUsage` ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// HTTP 200: every record has an answer of its own.
+    Answered(Answers),
+    /// Refused for its rate; nothing was processed.
+    Throttled,
+    /// The request did not reach AWS, for instance for want of a connection.
+    NotDelivered(Arc<str>),
+    /// The request may have been processed: a time-out, a broken connection, a 5xx.
+    Lost(Arc<str>),
+    /// An exception that a single bad record can cause; nothing was processed.
+    BadRecord(Arc<str>),
+    /// A fault of the set-up (credentials, permissions, product code); nothing was processed.
+    Setup(Arc<str>),
+}
+
+/// The lines of an HTTP 200 by their slot, since their order is not promised.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    lines: HashMap<Slot, Line>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    Success { receipt: Arc<str> },
+    NotSubscribed,
+    Duplicate,
+    /// A status that AWS may add one day.
+    Other(Arc<str>),
+    /// Listed under `UnprocessedRecords`: send it again as it is.
+    Unprocessed,
+}
+
+impl FromIterator<(Slot, Line)> for Answers {
+    fn from_iter<I: IntoIterator<Item = (Slot, Line)>>(lines: I) -> Self {
+        Self { lines: lines.into_iter().collect() }
+    }
+}
+
+/// What to do with one record of the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Settle(Outcome),
+    Retry(Delivery),
+    /// Some record of the batch is bad: send this one again at once, among fewer.
+    Isolate(Delivery),
+}
+
+/// The circumstances of an attempt that matter to its verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    pub slot: &'a Slot,
+    /// As it was before the attempt.
+    pub before: &'a Delivery,
+    /// Whether the record was alone in its batch.
+    pub alone: bool,
+    pub deadline: Timestamp,
+    pub now: Timestamp,
+    /// Uniform over its range.
+    pub random: u32,
+}
+
+impl Attempt<'_> {
+    /// The verdict on this record, given the reply to its batch.
+    pub fn judge(&self, reply: &Reply) -> Verdict {
+        match reply {
+            Reply::Answered(answers) => match answers.lines.get(self.slot) {
+                Some(line) => self.judge_line(line),
+                None => self.retry(Doubt::Possible, "AWS's answer does not mention the record"),
+            },
+            Reply::Throttled => self.retry(Doubt::None, "throttled"),
+            Reply::NotDelivered(error) | Reply::Setup(error) => self.retry(Doubt::None, error),
+            Reply::Lost(error) => self.retry(Doubt::Possible, error),
+            Reply::BadRecord(error) if self.alone => Verdict::Settle(held(HoldReason::Refused, error)),
+            Reply::BadRecord(error) => {
+                Verdict::Isolate(Delivery { next_attempt: self.now, ..self.failed(Doubt::None, error) })
+            }
+        }
+    }
+
+    fn judge_line(&self, line: &Line) -> Verdict {
+        match line {
+            Line::Success { receipt } => {
+                Verdict::Settle(Outcome::Accepted { receipt: receipt.clone(), presumed: false })
+            }
+            Line::NotSubscribed => {
+                Verdict::Settle(held(HoldReason::NotSubscribed, "AWS: CustomerNotSubscribed"))
+            }
+            // AWS has a quantity for the slot. After an attempt whose answer was lost it is ours: the record is
+            // frozen, so that attempt carried the same one.
+            Line::Duplicate if self.before.outcome_unknown => {
+                Verdict::Settle(Outcome::Accepted { receipt: "".into(), presumed: true })
+            }
+            Line::Duplicate => Verdict::Settle(held(HoldReason::Conflict, "AWS: DuplicateRecord")),
+            Line::Other(status) => self.retry(Doubt::Possible, &format!("AWS: unknown status `{status}`")),
+            Line::Unprocessed => self.retry(Doubt::None, "AWS left the record unprocessed"),
+        }
+    }
+
+    fn retry(&self, doubt: Doubt, error: &str) -> Verdict {
+        Verdict::Retry(self.failed(doubt, error))
+    }
+
+    fn failed(&self, doubt: Doubt, error: &str) -> Delivery {
+        let attempts = self.before.attempts.saturating_add(1);
+        Delivery {
+            attempts,
+            // A doubt from before stays: this answer says nothing of that attempt.
+            outcome_unknown: self.before.outcome_unknown || doubt == Doubt::Possible,
+            next_attempt: backoff::next_attempt(self.now, attempts, self.deadline, self.random),
+            last_error: error.into(),
+        }
+    }
+}
+
+/// Whether AWS may have processed the record without our knowing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    None,
+    Possible,
+}
+
+fn held(reason: HoldReason, detail: &str) -> Outcome {
+    Outcome::Held { reason, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::tests::sample;
+
+    fn judge(before: &Delivery, alone: bool, reply: &Reply) -> Verdict {
+        let slot = sample(1).slot();
+        let now = Timestamp::from_seconds(1_000_000);
+        let deadline = Timestamp::from_seconds(1_080_000);
+        Attempt { slot: &slot, before, alone, deadline, now, random: 0 }.judge(reply)
+    }
+
+    fn line(line: Line) -> Reply {
+        Reply::Answered([(sample(1).slot(), line)].into_iter().collect())
+    }
+
+    fn retried(verdict: Verdict) -> Delivery {
+        match verdict {
+            Verdict::Retry(delivery) | Verdict::Isolate(delivery) => delivery,
+            Verdict::Settle(outcome) => panic!("settled as {outcome:?}"),
+        }
+    }
+
+    fn reason(verdict: &Verdict) -> Option<HoldReason> {
+        match verdict {
+            Verdict::Settle(Outcome::Held { reason, .. }) => Some(*reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn success_settles_with_its_receipt() {
+        let verdict = judge(&Delivery::default(), false, &line(Line::Success { receipt: "r-1".into() }));
+        assert_eq!(verdict, Verdict::Settle(Outcome::Accepted { receipt: "r-1".into(), presumed: false }));
+    }
+
+    #[test]
+    fn a_duplicate_is_ours_only_after_an_unknown_outcome() {
+        let unknown = Delivery { outcome_unknown: true, ..Delivery::default() };
+        let presumed = judge(&unknown, false, &line(Line::Duplicate));
+        assert_eq!(presumed, Verdict::Settle(Outcome::Accepted { receipt: "".into(), presumed: true }));
+        assert_eq!(reason(&judge(&Delivery::default(), false, &line(Line::Duplicate))), Some(HoldReason::Conflict));
+    }
+
+    #[test]
+    fn only_answers_that_leave_doubt_make_the_outcome_unknown() {
+        let doubtful = [Reply::Lost("time-out".into()), line(Line::Other("New".into())), Reply::Answered(Answers::default())];
+        for reply in doubtful {
+            assert!(retried(judge(&Delivery::default(), false, &reply)).outcome_unknown, "{reply:?}");
+        }
+        let certain = [
+            Reply::Throttled,
+            Reply::NotDelivered("refused".into()),
+            Reply::Setup("AccessDenied".into()),
+            Reply::BadRecord("ValidationException".into()),
+            line(Line::Unprocessed),
+        ];
+        for reply in certain {
+            assert!(!retried(judge(&Delivery::default(), false, &reply)).outcome_unknown, "{reply:?}");
+            let doubt_before = Delivery { outcome_unknown: true, ..Delivery::default() };
+            assert!(retried(judge(&doubt_before, false, &reply)).outcome_unknown, "{reply:?} forgot a doubt");
+        }
+    }
+
+    #[test]
+    fn a_bad_record_is_held_only_when_it_stands_alone() {
+        let reply = Reply::BadRecord("InvalidLicenseException".into());
+        let isolated = judge(&Delivery::default(), false, &reply);
+        assert!(matches!(&isolated, Verdict::Isolate(delivery) if delivery.next_attempt == Timestamp::from_seconds(1_000_000)));
+        assert_eq!(reason(&judge(&Delivery::default(), true, &reply)), Some(HoldReason::Refused));
+    }
+
+    #[test]
+    fn no_number_of_failures_settles_a_record() {
+        let mut delivery = Delivery::default();
+        for _ in 0..10_000 {
+            delivery = retried(judge(&delivery, true, &Reply::Lost("5xx".into())));
+        }
+        assert_eq!(delivery.attempts, 10_000);
+    }
+}

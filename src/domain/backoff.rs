@@ -1,0 +1,55 @@
+//! When to try again.
+
+use std::time::Duration;
+
+use super::time::Timestamp;
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// A last attempt is kept for shortly before the deadline, however long the backoff has grown.
+const LAST_CALL: Duration = Duration::from_secs(60);
+
+/// The wait after `attempts` failed attempts: doubling from one second to a minute, of which a random half is kept
+/// so that records do not come back in step. `random` is uniform over its range.
+pub fn delay(attempts: u32, random: u32) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(16);
+    let full = FIRST.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(LONGEST);
+    let half = full.div_f64(2.0);
+    half.saturating_add(half.mul_f64(f64::from(random) / f64::from(u32::MAX)))
+}
+
+/// The moment of the next attempt. Never past the deadline, as long as there is time before it.
+pub fn next_attempt(now: Timestamp, attempts: u32, deadline: Timestamp, random: u32) -> Timestamp {
+    let next = now.plus(delay(attempts, random));
+    let last_call = deadline.minus(LAST_CALL);
+    if now < last_call { next.min(last_call) } else { next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn doubles_up_to_a_minute() {
+        let longest = |attempts| delay(attempts, u32::MAX).as_secs();
+        assert_eq!([1, 2, 3, 6, 7, 8].map(longest), [1, 2, 4, 32, 60, 60]);
+        assert_eq!(delay(1, 0), FIRST / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_wait_is_between_half_and_all_of_the_backoff(attempts: u32, random: u32) {
+            let wait = delay(attempts, random);
+            prop_assert!(wait >= FIRST / 2 && wait <= LONGEST);
+        }
+
+        #[test]
+        fn there_is_an_attempt_before_the_deadline(attempts: u32, random: u32, now in 0..1_000_000_i64, left in 61..100_000_i64) {
+            let now = Timestamp::from_seconds(now);
+            let deadline = now.plus(Duration::from_secs(u64::try_from(left).unwrap()));
+            let next = next_attempt(now, attempts, deadline, random);
+            prop_assert!(now <= next && next < deadline);
+        }
+    }
+}

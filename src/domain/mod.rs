@@ -1,0 +1,25 @@
+//! What tallyman decides: time, quantities, identities, buckets, records, batches.
+//!
+//! Pure: no I/O, no clock, no log. Functions take facts and `now`, and return decisions.
+
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod answer;
+pub mod backoff;
+pub mod batch;
+pub mod bucket;
+pub mod budget;
+pub mod deadline;
+pub mod identity;
+pub mod outbox;
+pub mod product;
+pub mod quantity;
+pub mod record;
+pub mod seal;
+pub mod time;
+pub mod usage;

@@ -1,0 +1,105 @@
+//! What a seller sells: products and their dimensions.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use super::{identity::IdentityMode, quantity::Unit};
+
+#[derive(Clone, Debug)]
+pub struct Product {
+    pub code: Arc<str>,
+    pub identity: IdentityMode,
+    /// Whether events of unregistered customers register them.
+    pub open: bool,
+    /// Whether every active customer gets a record each hour, a zero one if it used nothing.
+    pub zero_records: bool,
+    pub dimensions: Vec<Dimension>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Dimension {
+    pub name: Arc<str>,
+    pub aggregate: Aggregate,
+    pub unit: Unit,
+}
+
+/// How the events of an hour become one amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregate {
+    /// The sum of the events' quantities.
+    Sum,
+    /// The number of events, whatever their quantities.
+    Count,
+}
+
+impl Aggregate {
+    /// What one event adds, in base units.
+    pub const fn measure(self, quantity: u64) -> u64 {
+        match self {
+            Self::Sum => quantity,
+            Self::Count => 1,
+        }
+    }
+}
+
+impl fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sum => "sum",
+            Self::Count => "count",
+        })
+    }
+}
+
+/// A product's place in the configuration. Valid for one run; on disk, products are known by their code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProductIndex(pub u16);
+
+/// A dimension's place in its product. Valid for one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DimensionIndex(pub u16);
+
+/// Every product that this agent bills.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    products: Vec<Product>,
+    by_code: HashMap<Arc<str>, ProductIndex>,
+}
+
+impl Catalog {
+    /// The caller has made sure that codes, and dimension names within a product, are distinct.
+    pub fn new(products: Vec<Product>) -> Self {
+        let mut catalog = Self::default();
+        for (product, index) in products.iter().zip(0..) {
+            catalog.by_code.insert(product.code.clone(), ProductIndex(index));
+        }
+        catalog.products = products;
+        catalog
+    }
+
+    pub fn products(&self) -> impl Iterator<Item = (ProductIndex, &Product)> {
+        (0..).map(ProductIndex).zip(&self.products)
+    }
+
+    pub fn product(&self, index: ProductIndex) -> Option<&Product> {
+        self.products.get(usize::from(index.0))
+    }
+
+    pub fn dimension(&self, product: ProductIndex, index: DimensionIndex) -> Option<&Dimension> {
+        self.product(product)?.dimensions.get(usize::from(index.0))
+    }
+
+    /// Looks a product up by its code. No code means the only product.
+    pub fn find(&self, code: &str) -> Option<ProductIndex> {
+        match (code, self.products.len()) {
+            ("", 1) => Some(ProductIndex(0)),
+            ("", _) => None,
+            _ => self.by_code.get(code).copied(),
+        }
+    }
+
+    pub fn find_dimension(&self, product: ProductIndex, name: &str) -> Option<DimensionIndex> {
+        // A scan, since products have few dimensions and a map would need an owned key.
+        let dimensions = &self.product(product)?.dimensions;
+        (0..).map(DimensionIndex).zip(dimensions).find(|(_, dimension)| *dimension.name == *name).map(|(index, _)| index)
+    }
+}

@@ -1,0 +1,221 @@
+//! Records: sealed, frozen lines for AWS, and what became of them.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    bucket::Carried,
+    identity::Identity,
+    quantity::Quantity,
+    time::{Hour, Timestamp},
+};
+
+/// Numbers records in the order in which they were sealed, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub u64);
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One line for AWS. Frozen at the seal: every attempt repeats it exactly (I2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub id: RecordId,
+    pub product: Arc<str>,
+    pub customer: Arc<str>,
+    pub dimension: Arc<str>,
+    pub identity: Identity,
+    pub hour: Hour,
+    /// The moment that AWS is told: the hour's start, or the subscription's start inside the hour.
+    pub timestamp: Timestamp,
+    pub quantity: Quantity,
+    /// Whether AWS is told `QuantityAsDecimal` rather than `Quantity`.
+    pub decimal: bool,
+    pub amounts: Amounts,
+}
+
+impl Record {
+    /// What makes AWS take two records for the same one (I6).
+    pub fn slot(&self) -> Slot {
+        Slot { identity: self.identity.clone(), dimension: self.dimension.clone(), hour: self.hour }
+    }
+
+    /// Whether losing this record would lose usage.
+    pub const fn bills_something(&self) -> bool {
+        self.amounts.billed > 0
+    }
+}
+
+/// Where a record's base units came from and went: `usage + carried_in = billed + carried_out`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    pub usage: u128,
+    pub events: u64,
+    pub carried_in: Carried,
+    pub billed: u128,
+    pub carried_out: u128,
+}
+
+/// AWS's key, within one product: the first quantity for it wins for ever.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub identity: Identity,
+    pub dimension: Arc<str>,
+    pub hour: Hour,
+}
+
+/// What has been tried for a record that AWS has not accepted yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    pub attempts: u32,
+    /// An attempt may have reached AWS without its answer reaching us. Set on disk before each attempt.
+    pub outcome_unknown: bool,
+    pub next_attempt: Timestamp,
+    pub last_error: Arc<str>,
+}
+
+impl Delivery {
+    /// The state that is on disk while an attempt is under way: should the process die now, the outcome is unknown.
+    #[must_use]
+    pub fn attempted(&self) -> Self {
+        Self { attempts: self.attempts.saturating_add(1), outcome_unknown: true, ..self.clone() }
+    }
+}
+
+/// How a record left the pending ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// AWS accepted it. `presumed` if AWS called it a duplicate after an attempt whose answer had been lost.
+    Accepted { receipt: Arc<str>, presumed: bool },
+    /// It waits for a person.
+    Held { reason: HoldReason, detail: Arc<str> },
+    /// It missed its deadline; what it would have billed was moved into `into`.
+    RolledForward { into: Hour },
+    /// A zero record missed its deadline: there was nothing to bill.
+    Expired,
+}
+
+/// A record that is no longer pending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    pub record: Record,
+    pub attempts: u32,
+    pub outcome: Outcome,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HoldReason {
+    /// AWS says that the customer has no subscription.
+    NotSubscribed,
+    /// AWS has another quantity for this slot, and it is not ours.
+    Conflict,
+    /// AWS refused the record itself.
+    Refused,
+    /// It missed its deadline, and the configuration asks to hold such records.
+    Missed,
+    /// It missed its deadline after an attempt without an answer: sending it again elsewhere could bill it twice.
+    OutcomeUnknown,
+}
+
+impl HoldReason {
+    pub const ALL: [Self; 5] =
+        [Self::NotSubscribed, Self::Conflict, Self::Refused, Self::Missed, Self::OutcomeUnknown];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotSubscribed => "not_subscribed",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::Missed => "missed",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+}
+
+/// What happens to a record that misses its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissedPolicy {
+    RollForward,
+    Hold,
+}
+
+/// Decides what becomes of a record whose deadline has passed; `current` is the hour that takes what rolls forward.
+///
+/// A record whose last outcome is unknown is never rolled forward: AWS may have billed it already.
+pub fn missed(record: &Record, delivery: &Delivery, policy: MissedPolicy, current: Hour) -> Outcome {
+    let held = |reason| Outcome::Held { reason, detail: delivery.last_error.clone() };
+    match (record.bills_something(), delivery.outcome_unknown, policy) {
+        (false, _, _) => Outcome::Expired,
+        (true, true, _) => held(HoldReason::OutcomeUnknown),
+        (true, false, MissedPolicy::Hold) => held(HoldReason::Missed),
+        (true, false, MissedPolicy::RollForward) => Outcome::RolledForward { into: current },
+    }
+}
+
+/// What a record that rolls forward takes along, by origin: first what it carried itself, then its own hour's usage.
+pub fn rolled(record: &Record) -> Carried {
+    // What it carried on at its seal has gone its own way; the oldest origins are the ones that this record bills.
+    let Amounts { usage, carried_in, billed, .. } = &record.amounts;
+    let mut all = carried_in.clone();
+    all.add(record.hour, *usage);
+    let unbilled = all.newest(all.total().saturating_sub(*billed));
+    all.without(&unbilled)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn sample(id: u64) -> Record {
+        Record {
+            id: RecordId(id),
+            product: "prod".into(),
+            customer: "acme".into(),
+            dimension: "requests".into(),
+            identity: Identity::Account { account_id: "123456789012".into() },
+            hour: Hour::from_index(498_000),
+            timestamp: Hour::from_index(498_000).start(),
+            quantity: "5".parse().unwrap(),
+            decimal: false,
+            amounts: Amounts { usage: 5, events: 1, billed: 5, ..Amounts::default() },
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_is_never_rolled_forward() {
+        let lost = Delivery::default().attempted();
+        let outcome = missed(&sample(1), &lost, MissedPolicy::RollForward, Hour::from_index(1));
+        assert!(matches!(outcome, Outcome::Held { reason: HoldReason::OutcomeUnknown, .. }));
+    }
+
+    #[test]
+    fn a_missed_zero_expires_and_a_missed_amount_follows_the_policy() {
+        let mut zero = sample(1);
+        zero.amounts = Amounts::default();
+        let (fresh, hour) = (Delivery::default(), Hour::from_index(1));
+        assert_eq!(missed(&zero, &fresh, MissedPolicy::Hold, hour), Outcome::Expired);
+        assert_eq!(
+            missed(&sample(1), &fresh, MissedPolicy::RollForward, hour),
+            Outcome::RolledForward { into: hour }
+        );
+        let held = missed(&sample(1), &fresh, MissedPolicy::Hold, hour);
+        assert!(matches!(held, Outcome::Held { reason: HoldReason::Missed, .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn rolling_forward_conserves_what_was_billed(usage in 0..1000_u128, carried in 0..1000_u128, share in 0..=100_u128) {
+            let mut record = sample(1);
+            let billed = (usage + carried) * share / 100;
+            record.amounts = Amounts {
+                usage, events: 1, carried_in: Carried::from_origin(Hour::from_index(7), carried),
+                billed, carried_out: usage + carried - billed,
+            };
+            prop_assert_eq!(rolled(&record).total(), billed);
+        }
+    }
+}
