@@ -1,2 +1,4 @@
-pub mod domain;
 pub mod base;
+pub mod domain;
+pub mod work;
+pub mod worlds;

@@ -211,7 +211,7 @@ def nearly_a_day_old(s: Sandbox) -> None:
     now = s.now()
     # A minute ahead, so that the clock cannot pass an hour between here and the sandbox.
     timestamp = start_of_hour(now + timedelta(minutes=1)) - 23 * HOUR
-    if timestamp.month == now.month:  # else the next check but one speaks
+    if timestamp.month == now.month:  # else `the_month_before_closes_at_six` has the word
         s.accept(s.record("old", 1, Timestamp=timestamp))
 
 

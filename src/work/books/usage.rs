@@ -1,0 +1,196 @@
+//! Counting usage, once.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::{
+    domain::{
+        bucket::Bucket,
+        seal::open_hour,
+        time::{Hour, Timestamp},
+        usage::Refusal,
+    },
+    work::{
+        delta::{CustomerRef, Delta, Entry, Mark, Recorded},
+        roster::{Customer, CustomerIndex, IdentityTaken},
+    },
+    worlds::store::{
+        Batch, Store, StoreError, Table, keys,
+        values::{Producer, RosterEntry, encode},
+    },
+};
+
+use super::{Books, Series};
+
+/// Producers are remembered for ever by default users' measure; the bound keeps a runaway client from filling memory.
+const MAX_PRODUCERS: usize = 100_000;
+
+/// Why a delta was not counted at all.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    #[error("the sequence has a gap: expected {expected}")]
+    Gap { expected: u64 },
+    #[error("there are {MAX_PRODUCERS} producers already: reuse a producer_id instead of making new ones")]
+    TooManyProducers,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Books {
+    /// Counts a delta. Whatever it counts, and the markers that keep it from being counted again, go into one batch.
+    pub fn record(
+        &mut self,
+        delta: &Delta,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Recorded, RecordError> {
+        let mut recorded = Recorded::default();
+        if let Some(mark) = &delta.mark {
+            let last = self.last_sequence(&mark.producer);
+            recorded.durable_sequence = last.max(mark.sequence);
+            if mark.sequence <= last {
+                return Ok(recorded);
+            }
+            self.check_mark(mark, last)?;
+        }
+        for (place, entry) in delta.folded.iter().enumerate() {
+            match self.count(entry, now, batch) {
+                Ok(late) => recorded.counted(entry, late),
+                Err(refusal) => recorded.refused_folds.push((place, refusal)),
+            }
+        }
+        for event in &delta.identified {
+            if self.dedup.is_marked(store, event.hash)? {
+                recorded.duplicates += 1;
+                continue;
+            }
+            match self.count(&event.entry, now, batch) {
+                Ok(late) => {
+                    self.dedup.mark(event.hash, now, batch);
+                    recorded.counted(&event.entry, late);
+                }
+                Err(refusal) => recorded.refused.push((event.index, refusal)),
+            }
+        }
+        if let Some(mark) = &delta.mark {
+            let producer = Producer { sequence: mark.sequence, last_seen: now };
+            self.producers.insert(mark.producer.clone(), producer);
+            batch.put(Table::Producers, mark.producer.as_bytes(), encode(&producer));
+        }
+        Ok(recorded)
+    }
+
+    /// The last sequence of a producer that was counted; 0 for a new one.
+    pub fn last_sequence(&self, producer: &str) -> u64 {
+        self.producers.get(producer).map_or(0, |producer| producer.sequence)
+    }
+
+    fn check_mark(&self, mark: &Mark, last: u64) -> Result<(), RecordError> {
+        let expected = last.saturating_add(1);
+        if mark.sequence > expected {
+            return Err(RecordError::Gap { expected });
+        }
+        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&mark.producer) {
+            return Err(RecordError::TooManyProducers);
+        }
+        Ok(())
+    }
+
+    /// Adds an entry to its bucket; says whether it was late. A refused entry changes nothing.
+    fn count(&mut self, entry: &Entry, now: Timestamp, batch: &mut Batch) -> Result<bool, Refusal> {
+        let hour = open_hour(entry.hour, self.watermark, now);
+        let known = self.known(&entry.customer);
+        let series = known.map(|customer| Series { customer, dimension: entry.dimension });
+        let bucket = series.and_then(|series| self.open.get(&hour)?.get(&series));
+        if !bucket.unwrap_or(&Bucket::default()).has_room(entry.amount) {
+            return Err(Refusal::QuantityOverflow);
+        }
+        if bucket.is_none() && self.open_buckets >= self.rules.max_open_buckets {
+            let most = self.rules.max_open_buckets.try_into().unwrap_or(u64::MAX);
+            return Err(Refusal::LimitReached { limit: "limits.max_open_buckets", most });
+        }
+        let customer = match known {
+            Some(customer) => customer,
+            None => self.register(&entry.customer, hour, batch)?,
+        };
+        self.add(hour, Series { customer, dimension: entry.dimension }, entry);
+        Ok(hour != entry.hour)
+    }
+
+    fn add(&mut self, hour: Hour, series: Series, entry: &Entry) {
+        let bucket = self.open.entry(hour).or_default().entry(series).or_insert_with(|| {
+            self.open_buckets += 1;
+            Bucket::default()
+        });
+        bucket.add(entry.amount, entry.events);
+        self.touched.insert((hour, series));
+        let product = self.roster.read().get(series.customer).map(|customer| customer.product);
+        if let Some(product) = product {
+            self.note_open(product, series.dimension, entry.amount);
+        }
+    }
+
+    fn known(&self, customer: &CustomerRef) -> Option<CustomerIndex> {
+        match customer {
+            CustomerRef::Known(index) => Some(*index),
+            CustomerRef::New { product, key, .. } => self.roster.read().find(*product, key),
+        }
+    }
+
+    /// Takes a customer into the roster because it was used.
+    fn register(&self, customer: &CustomerRef, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
+        let CustomerRef::New { product, key, identity } = customer else {
+            unreachable!("known customers are not registered again")
+        };
+        let customer =
+            Customer { product: *product, key: key.clone(), identity: identity.clone(), since: None, first_hour: hour };
+        self.put_customer(customer, batch).map_err(|error| match error {
+            PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
+            PutError::Taken(taken) => {
+                Refusal::UnknownCustomer { customer: key.to_string(), why: taken.to_string() }
+            }
+        })
+    }
+
+    /// Adds a customer, or changes the one with its key for the hours that are not sealed yet.
+    pub fn put_customer(&self, mut customer: Customer, batch: &mut Batch) -> Result<CustomerIndex, PutError> {
+        let mut roster = self.roster.write();
+        match roster.find(customer.product, &customer.key).and_then(|index| roster.get(index)) {
+            Some(known) => customer.first_hour = known.first_hour,
+            None if roster.len() >= self.rules.max_customers => {
+                return Err(PutError::TooMany { most: self.rules.max_customers.try_into().unwrap_or(u64::MAX) });
+            }
+            None => {}
+        }
+        let code: Arc<str> =
+            self.rules.catalog.product(customer.product).map_or_else(|| "".into(), |product| product.code.clone());
+        let entry = RosterEntry {
+            identity: customer.identity.clone(),
+            since: customer.since,
+            first_hour: customer.first_hour,
+        };
+        let key = keys::roster(&code, &customer.key);
+        let index = roster.put(customer).map_err(PutError::Taken)?;
+        batch.put(Table::Roster, key, encode(&entry));
+        Ok(index)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PutError {
+    #[error("limits.max_customers ({most}) is reached")]
+    TooMany { most: u64 },
+    #[error(transparent)]
+    Taken(IdentityTaken),
+}
+
+impl Recorded {
+    fn counted(&mut self, entry: &Entry, late: bool) {
+        self.accepted += entry.events;
+        if late {
+            self.late += entry.events;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Keys, all big-endian, so that byte order is the order that scans want.
+//!
+//! ```text
+//! meta        name
+//! buckets     hour u32 | product len u8, bytes | customer len u8, bytes | dimension bytes
+//! event_ids   generation u32 | hash of the event's identity, 16 bytes
+//! producers   producer id
+//! records     record id u64
+//! deliveries  record id u64
+//! receipts    record id u64
+//! held        record id u64
+//! roster      product len u8, bytes | customer bytes
+//! ```
+//!
+//! Product, customer and dimension are names rather than numbers, so that a store can be read without its
+//! configuration, and a configuration may be reordered.
+
+use crate::domain::{record::RecordId, time::Hour};
+
+pub const FORMAT: &[u8] = b"format";
+pub const SEALING: &[u8] = b"sealing";
+pub const NEXT_RECORD: &[u8] = b"next_record";
+pub const HASH_KEY: &[u8] = b"hash_key";
+
+/// A bucket's key, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketKey<'a> {
+    pub hour: Hour,
+    pub product: &'a str,
+    pub customer: &'a str,
+    pub dimension: &'a str,
+}
+
+impl<'a> BucketKey<'a> {
+    pub fn encode(&self) -> Vec<u8> {
+        let texts = self.product.len() + self.customer.len() + self.dimension.len();
+        let mut key = Vec::with_capacity(6 + texts);
+        key.extend(self.hour.index().to_be_bytes());
+        push_text(&mut key, self.product);
+        push_text(&mut key, self.customer);
+        key.extend(self.dimension.as_bytes());
+        key
+    }
+
+    pub fn decode(key: &'a [u8]) -> Option<Self> {
+        let (hour, rest) = key.split_first_chunk()?;
+        let (product, rest) = split_text(rest)?;
+        let (customer, dimension) = split_text(rest)?;
+        let hour = Hour::from_index(u32::from_be_bytes(*hour));
+        Some(Self { hour, product, customer, dimension: std::str::from_utf8(dimension).ok()? })
+    }
+}
+
+pub fn roster(product: &str, customer: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + product.len() + customer.len());
+    push_text(&mut key, product);
+    key.extend(customer.as_bytes());
+    key
+}
+
+pub fn decode_roster(key: &[u8]) -> Option<(&str, &str)> {
+    let (product, customer) = split_text(key)?;
+    Some((product, std::str::from_utf8(customer).ok()?))
+}
+
+pub fn record(id: RecordId) -> [u8; 8] {
+    id.0.to_be_bytes()
+}
+
+pub fn decode_record(key: &[u8]) -> Option<RecordId> {
+    Some(RecordId(u64::from_be_bytes(key.try_into().ok()?)))
+}
+
+pub fn event_id(generation: u32, hash: u128) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&generation.to_be_bytes());
+    key[4..].copy_from_slice(&hash.to_be_bytes());
+    key
+}
+
+/// The start of a generation's keys.
+pub fn generation(generation: u32) -> [u8; 4] {
+    generation.to_be_bytes()
+}
+
+pub fn decode_generation(key: &[u8]) -> Option<u32> {
+    key.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Texts are at most 255 bytes: the configuration and the ingest see to that.
+fn push_text(key: &mut Vec<u8>, text: &str) {
+    debug_assert!(u8::try_from(text.len()).is_ok(), "text too long for a key");
+    key.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    key.extend(text.as_bytes());
+}
+
+fn split_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &str = "\\PC{0,60}";
+
+    proptest! {
+        #[test]
+        fn bucket_keys_round_trip(hour: u32, product in TEXT, customer in TEXT, dimension in TEXT) {
+            let hour = Hour::from_index(hour);
+            let key = BucketKey { hour, product: &product, customer: &customer, dimension: &dimension };
+            let bytes = key.encode();
+            prop_assert_eq!(BucketKey::decode(&bytes), Some(key));
+        }
+
+        #[test]
+        fn bucket_keys_are_in_the_order_of_hours(a: u32, b: u32) {
+            let key = |hour| BucketKey { hour: Hour::from_index(hour), product: "p", customer: "c", dimension: "d" }.encode();
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn roster_keys_round_trip(product in TEXT, customer in TEXT) {
+            let bytes = roster(&product, &customer);
+            prop_assert_eq!(decode_roster(&bytes), Some((&*product, &*customer)));
+        }
+
+        #[test]
+        fn record_and_event_keys_round_trip(id: u64, generation: u32, hash: u128) {
+            prop_assert_eq!(decode_record(&record(RecordId(id))), Some(RecordId(id)));
+            prop_assert_eq!(decode_generation(&event_id(generation, hash)), Some(generation));
+            prop_assert!(event_id(generation, hash).starts_with(&super::generation(generation)));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = (BucketKey::decode(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes));
+        }
+    }
+}

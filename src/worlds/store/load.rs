@@ -1,0 +1,141 @@
+//! Typed reading: what an agent finds at its start, and the ledger's pages.
+
+use super::{
+    Batch, Store, StoreError, Table,
+    keys::{self, BucketKey},
+    scan_all,
+    values::{Number, Producer, RosterEntry, SealingState, Value, decode, encode},
+};
+use crate::domain::{
+    bucket::Bucket,
+    record::{Delivery, Record, RecordId, Settled},
+};
+
+/// The layout of keys and tables. Values have versions of their own.
+const FORMAT: u32 = 1;
+
+/// Marks a new store with this version's format and a hash key; refuses an old one of another format.
+pub fn claim_format(store: &dyn Store, new_hash_key: u128) -> Result<(), StoreError> {
+    let Some(found) = read::<Number>(store, Table::Meta, keys::FORMAT)? else {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, keys::FORMAT, encode(&Number(FORMAT.into())));
+        batch.put(Table::Meta, keys::HASH_KEY, encode(&Number(new_hash_key)));
+        return store.commit(batch);
+    };
+    let found = u32::try_from(found.0).unwrap_or(u32::MAX);
+    if found == FORMAT { Ok(()) } else { Err(StoreError::UnknownFormat { found, known: FORMAT }) }
+}
+
+pub fn hash_key(store: &dyn Store) -> Result<u128, StoreError> {
+    let key = read::<Number>(store, Table::Meta, keys::HASH_KEY)?;
+    key.map(|key| key.0).ok_or_else(|| unreadable("hash key", "it is missing"))
+}
+
+/// `None` before the first start.
+pub fn sealing(store: &dyn Store) -> Result<Option<SealingState>, StoreError> {
+    read(store, Table::Meta, keys::SEALING)
+}
+
+/// The number of the next record to be sealed.
+pub fn next_record(store: &dyn Store) -> Result<RecordId, StoreError> {
+    let next = read::<Number>(store, Table::Meta, keys::NEXT_RECORD)?.map_or(1, |number| number.0);
+    u64::try_from(next).map(RecordId).map_err(|_| unreadable("record number", "it is too large"))
+}
+
+pub fn buckets(
+    store: &dyn Store,
+    mut each: impl FnMut(BucketKey<'_>, Bucket) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    scan_all(store, Table::Buckets, &[], |key, value| {
+        let key = BucketKey::decode(key).ok_or_else(|| unreadable("bucket", "its key makes no sense"))?;
+        each(key, decode(value)?)
+    })
+}
+
+/// Every customer, as (product code, key, entry).
+pub fn customers(
+    store: &dyn Store,
+    mut each: impl FnMut(&str, &str, RosterEntry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    scan_all(store, Table::Roster, &[], |key, value| {
+        let (product, customer) =
+            keys::decode_roster(key).ok_or_else(|| unreadable("customer", "its key makes no sense"))?;
+        each(product, customer, decode(value)?)
+    })
+}
+
+pub fn producers(store: &dyn Store, mut each: impl FnMut(&str, Producer)) -> Result<(), StoreError> {
+    scan_all(store, Table::Producers, &[], |key, value| {
+        let id = std::str::from_utf8(key).map_err(|_| unreadable("producer", "its key is no text"))?;
+        each(id, decode(value)?);
+        Ok(())
+    })
+}
+
+/// The generations of event ids that are on disk, oldest first. One seek each.
+pub fn generations(store: &dyn Store) -> Result<Vec<u32>, StoreError> {
+    let mut found = Vec::new();
+    let mut from = keys::generation(0);
+    while let Some((key, _)) = store.scan(Table::EventIds, &from, 1)?.first() {
+        let generation =
+            keys::decode_generation(key).ok_or_else(|| unreadable("event id", "its key makes no sense"))?;
+        found.push(generation);
+        let Some(next) = generation.checked_add(1) else { break };
+        from = keys::generation(next);
+    }
+    Ok(found)
+}
+
+/// Pending records with numbers above `after`, in order, at most `limit`.
+pub fn pending_after(store: &dyn Store, after: RecordId, limit: usize) -> Result<Vec<(Record, Delivery)>, StoreError> {
+    let from = keys::record(RecordId(after.0.saturating_add(1)));
+    let mut pending = Vec::new();
+    for (key, value) in store.scan(Table::Records, &from, limit)? {
+        let delivery = read(store, Table::Deliveries, &key)?.unwrap_or_default();
+        pending.push((decode(&value)?, delivery));
+    }
+    Ok(pending)
+}
+
+/// Settled records of the ledger or the held ones, with numbers from `from` on, in order, at most `limit`.
+pub fn settled(store: &dyn Store, table: Table, from: RecordId, limit: usize) -> Result<Vec<Settled>, StoreError> {
+    let rows = store.scan(table, &keys::record(from), limit)?;
+    rows.iter().map(|(_, value)| decode(value)).collect()
+}
+
+fn read<V: Value>(store: &dyn Store, table: Table, key: &[u8]) -> Result<Option<V>, StoreError> {
+    store.get(table, key)?.map(|bytes| decode(&bytes)).transpose()
+}
+
+fn unreadable(what: &'static str, why: &str) -> StoreError {
+    StoreError::Unreadable { what, why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worlds::store::MemoryStore;
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        let store = MemoryStore::default();
+        claim_format(&store, 7).unwrap();
+        claim_format(&store, 8).unwrap();
+        assert_eq!(hash_key(&store).unwrap(), 7, "the hash key is chosen once");
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, keys::FORMAT, encode(&Number(2)));
+        store.commit(batch).unwrap();
+        assert!(matches!(claim_format(&store, 9), Err(StoreError::UnknownFormat { found: 2, known: FORMAT })));
+    }
+
+    #[test]
+    fn generations_are_listed_once_each() {
+        let store = MemoryStore::default();
+        let mut batch = Batch::default();
+        for (generation, hash) in [(3, 1), (3, 2), (9, 1), (u32::MAX, 5)] {
+            batch.put(Table::EventIds, keys::event_id(generation, hash), vec![1]);
+        }
+        store.commit(batch).unwrap();
+        assert_eq!(generations(&store).unwrap(), [3, 9, u32::MAX]);
+    }
+}

@@ -1,0 +1,155 @@
+//! What is on disk.
+//!
+//! A store is a set of ordered tables of bytes with atomic, synced batches. Everything typed lives in [`keys`] and
+//! [`values`]; what a run finds at its start is read by [`load`].
+
+pub mod keys;
+pub mod load;
+mod memory;
+mod rocks;
+pub mod values;
+
+use thiserror::Error;
+
+pub use memory::MemoryStore;
+pub use rocks::RocksStore;
+
+/// One kind of thing on disk. RocksDB keeps each in a column family of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Single values: format, watermark, next record number, hash key.
+    Meta,
+    /// Open buckets.
+    Buckets,
+    /// Markers of events that were counted, by generation.
+    EventIds,
+    /// The last sequence of each stream's producer.
+    Producers,
+    /// Records that AWS has not accepted yet. Written once, at the seal.
+    Records,
+    /// What has been tried for the pending records.
+    Deliveries,
+    /// The ledger: records that were accepted, rolled forward or expired.
+    Receipts,
+    /// Records that wait for a person.
+    Held,
+    /// The known customers.
+    Roster,
+}
+
+impl Table {
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Buckets,
+        Self::EventIds,
+        Self::Producers,
+        Self::Records,
+        Self::Deliveries,
+        Self::Receipts,
+        Self::Held,
+        Self::Roster,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Buckets => "buckets",
+            Self::EventIds => "event_ids",
+            Self::Producers => "producers",
+            Self::Records => "records",
+            Self::Deliveries => "deliveries",
+            Self::Receipts => "receipts",
+            Self::Held => "held",
+            Self::Roster => "roster",
+        }
+    }
+}
+
+/// Changes that take effect together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(Table, Vec<u8>, Vec<u8>),
+    Delete(Table, Vec<u8>),
+    /// Everything from the first key up to but not including the second.
+    DeleteRange(Table, Vec<u8>, Vec<u8>),
+}
+
+impl Batch {
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        self.changes.push(Change::Put(table, key.into(), value));
+    }
+
+    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Delete(table, key.into()));
+    }
+
+    pub fn delete_range(&mut self, table: Table, from: impl Into<Vec<u8>>, to: impl Into<Vec<u8>>) {
+        self.changes.push(Change::DeleteRange(table, from.into(), to.into()));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+pub type Pair = (Box<[u8]>, Box<[u8]>);
+
+pub trait Store: Send + Sync + 'static {
+    /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
+    /// not known until the next start.
+    fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// At most `limit` pairs in key order, from `from` on, `from` included.
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// Bytes on disk.
+    fn size(&self) -> u64;
+}
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error(
+        "{path} is in use by another tallyman{}: stop it, or give this one a data_dir of its own",
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    InUse { path: String, pid: Option<u32> },
+    #[error("{action} {path}: {source}")]
+    Io { action: &'static str, path: String, source: std::io::Error },
+    #[error("{action} the store: {message}")]
+    Engine { action: &'static str, message: String },
+    #[error("the store's format is {found}, and this version reads format {known}: use the version that wrote it")]
+    UnknownFormat { found: u32, known: u32 },
+    #[error("the store holds a {what} that this version cannot read: {why}")]
+    Unreadable { what: &'static str, why: String },
+}
+
+/// All pairs of a table from `from` on, page by page.
+pub fn scan_all(
+    store: &dyn Store,
+    table: Table,
+    from: &[u8],
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    const PAGE: usize = 1000;
+    let mut from = from.to_vec();
+    loop {
+        let page = store.scan(table, &from, PAGE)?;
+        for (key, value) in &page {
+            each(key, value)?;
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => {
+                from = last.to_vec();
+                from.push(0);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
