@@ -1,1 +1,167 @@
-//! The names of the metrics.
+//! The metrics: their names in one place, and one function per event.
+//!
+//! No label ever carries a customer.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::domain::{
+    answer::Reply,
+    record::{HoldReason, Outcome},
+};
+
+const EVENTS: &str = "tallyman_events_total";
+const EVENTS_LATE: &str = "tallyman_events_late_total";
+const COMMIT_SECONDS: &str = "tallyman_commit_seconds";
+const COMMIT_EVENTS: &str = "tallyman_commit_events";
+const OPEN_BUCKETS: &str = "tallyman_open_buckets";
+const RECORDS_UNSENT: &str = "tallyman_records_unsent";
+const OLDEST_UNSENT: &str = "tallyman_oldest_unsent_seconds";
+const DEADLINE: &str = "tallyman_deadline_seconds";
+const UNSENT_UNITS: &str = "tallyman_unsent_units";
+const RECORDS_HELD: &str = "tallyman_records_held";
+const RECORDS_SETTLED: &str = "tallyman_records_settled_total";
+const SUBMISSIONS: &str = "tallyman_submissions_total";
+const SUBMISSION_SECONDS: &str = "tallyman_submission_seconds";
+const LAST_SUCCESS: &str = "tallyman_last_success_timestamp_seconds";
+const QUIET: &str = "tallyman_quiet_seconds";
+const STORE_BYTES: &str = "tallyman_store_bytes";
+const STORE_FAILED: &str = "tallyman_store_failed";
+const BUILD_INFO: &str = "tallyman_build_info";
+
+/// Installs the process's recorder; a second agent in the same process shares it.
+pub fn install() -> Option<PrometheusHandle> {
+    const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+    const EVENTS_PER_COMMIT: [f64; 7] = [1.0, 10.0, 100.0, 1000.0, 10_000.0, 50_000.0, 200_000.0];
+    let suffix = |text: &str| Matcher::Suffix(text.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), &SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(suffix("commit_events"), &EVENTS_PER_COMMIT))
+        .and_then(PrometheusBuilder::install_recorder)
+        .ok()?;
+    describe();
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(STORE_FAILED).set(0.0);
+    Some(handle)
+}
+
+fn describe() {
+    describe_counter!(EVENTS, "Usage events by result (accepted, duplicate, rejected).");
+    describe_counter!(EVENTS_LATE, "Accepted events that were counted in a later hour, since theirs was sealed.");
+    describe_histogram!(COMMIT_SECONDS, "Time to write and sync one group of requests.");
+    describe_histogram!(COMMIT_EVENTS, "Events in one commit.");
+    describe_gauge!(OPEN_BUCKETS, "Buckets of hours that are not sealed.");
+    describe_gauge!(RECORDS_UNSENT, "Sealed records that AWS has not accepted yet.");
+    describe_gauge!(OLDEST_UNSENT, "Seconds since the end of the oldest hour with unsent records; 0 if there is none.");
+    describe_gauge!(DEADLINE, "Seconds until AWS refuses the first of the unsent records; +Inf if there is none.");
+    describe_gauge!(UNSENT_UNITS, "Usage in unsent records, in base units.");
+    describe_gauge!(RECORDS_HELD, "Records that wait for a person, by reason.");
+    describe_counter!(RECORDS_SETTLED, "Records by outcome (accepted, presumed, held, rolled_forward, expired).");
+    describe_counter!(SUBMISSIONS, "Calls to BatchMeterUsage by result.");
+    describe_histogram!(SUBMISSION_SECONDS, "Time until AWS answered a call.");
+    describe_gauge!(LAST_SUCCESS, "When AWS last accepted a record, in seconds since the Unix epoch.");
+    describe_gauge!(QUIET, "Seconds since the last usage event was accepted.");
+    describe_gauge!(STORE_BYTES, "Bytes of the store's table files.");
+    describe_gauge!(STORE_FAILED, "1 once the store has failed and nothing is taken any more.");
+    describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
+}
+
+/// What a request's events came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EventCounts {
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+    pub late: u64,
+}
+
+pub fn events(product: &str, counts: EventCounts) {
+    let results = [("accepted", counts.accepted), ("duplicate", counts.duplicates), ("rejected", counts.rejected)];
+    for (result, count) in results {
+        if count > 0 {
+            counter!(EVENTS, "result" => result, "product" => product.to_owned()).increment(count);
+        }
+    }
+    if counts.late > 0 {
+        counter!(EVENTS_LATE, "product" => product.to_owned()).increment(counts.late);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn committed(events: usize, took: Duration, open_buckets: usize) {
+    histogram!(COMMIT_SECONDS).record(took);
+    histogram!(COMMIT_EVENTS).record(events as f64);
+    gauge!(OPEN_BUCKETS).set(open_buckets as f64);
+}
+
+pub fn store_failed() {
+    gauge!(STORE_FAILED).set(1.0);
+}
+
+pub fn submitted(product: &str, reply: &Reply, took: Duration) {
+    let result = match reply {
+        Reply::Answered(_) => "answered",
+        Reply::Throttled => "throttled",
+        Reply::NotDelivered(_) => "not_delivered",
+        Reply::Lost(_) => "lost",
+        Reply::BadRecord(_) => "bad_record",
+        Reply::Setup(_) => "setup",
+    };
+    counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result).increment(1);
+    histogram!(SUBMISSION_SECONDS).record(took);
+}
+
+pub fn settled(product: &str, outcome: &Outcome) {
+    let outcome = match outcome {
+        Outcome::Accepted { presumed: false, .. } => "accepted",
+        Outcome::Accepted { presumed: true, .. } => "presumed",
+        Outcome::Held { .. } => "held",
+        Outcome::RolledForward { .. } => "rolled_forward",
+        Outcome::Expired => "expired",
+    };
+    counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// A product's state, read when someone asks for the metrics.
+#[derive(Clone, Debug, Default)]
+pub struct ProductGauges {
+    pub product: String,
+    pub records_unsent: usize,
+    pub oldest_unsent: Duration,
+    /// `None` if nothing waits.
+    pub deadline: Option<Duration>,
+    /// Base units by dimension.
+    pub unsent_units: Vec<(String, u128)>,
+    pub held: Vec<(HoldReason, u64)>,
+    pub last_success: Option<i64>,
+    pub quiet: Option<Duration>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics")]
+pub fn product(gauges: &ProductGauges) {
+    let product = || gauges.product.clone();
+    gauge!(RECORDS_UNSENT, "product" => product()).set(gauges.records_unsent as f64);
+    gauge!(OLDEST_UNSENT, "product" => product()).set(gauges.oldest_unsent.as_secs_f64());
+    let deadline = gauges.deadline.map_or(f64::INFINITY, |left| left.as_secs_f64());
+    gauge!(DEADLINE, "product" => product()).set(deadline);
+    for (dimension, units) in &gauges.unsent_units {
+        gauge!(UNSENT_UNITS, "product" => product(), "dimension" => dimension.clone()).set(*units as f64);
+    }
+    for reason in HoldReason::ALL {
+        let held = gauges.held.iter().find(|(held, _)| *held == reason).map_or(0, |(_, count)| *count);
+        gauge!(RECORDS_HELD, "product" => product(), "reason" => reason.name()).set(held as f64);
+    }
+    if let Some(seconds) = gauges.last_success {
+        gauge!(LAST_SUCCESS, "product" => product()).set(seconds as f64);
+    }
+    if let Some(quiet) = gauges.quiet {
+        gauge!(QUIET, "product" => product()).set(quiet.as_secs_f64());
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn store_bytes(bytes: u64) {
+    gauge!(STORE_BYTES).set(bytes as f64);
+}

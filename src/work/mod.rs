@@ -1,9 +1,9 @@
 //! The work: count, seal, submit. One owner for each piece of state; others hold a cheap handle.
 
 pub mod books;
-
+pub mod committer;
 pub mod delta;
 pub mod phase;
 pub mod roster;
-
-
+pub mod sealer;
+pub mod submitter;

@@ -39,7 +39,7 @@ use seal::Sealing;
 
 pub use ledger::Settlement;
 pub use seal::SealProgress;
-pub use usage::RecordError;
+pub use usage::{PutError, RecordError};
 
 /// What the books go by.
 #[derive(Clone, Debug)]

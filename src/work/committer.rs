@@ -1,0 +1,296 @@
+//! The single writer. Jobs gather while a write is under way; the next write takes them all, with one sync.
+//!
+//! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
+//! is written any more: what the disk holds is not known, and to sync again would not tell.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thiserror::Error;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::spawn_blocking,
+    time::Instant,
+};
+use tracing::error;
+
+use crate::{
+    base::{clock::Clock, metrics, tasks::Tasks},
+    domain::time::{Hour, Timestamp},
+    worlds::store::{Batch, Store, StoreError},
+};
+
+use super::{
+    books::{Books, RecordError, SealProgress, Settlement, Tally},
+    delta::{Delta, Recorded},
+    phase::{Phase, PhaseHandle},
+    roster::{Customer, Roster},
+};
+use crate::domain::record::Settled;
+
+/// Jobs that may wait, each a request or a step of other work. Their events are bounded by `max_pending_events`.
+const MAX_WAITING_JOBS: usize = 65_536;
+/// One write takes at most so many jobs and events, so that no answer waits for an endless group.
+const MAX_GROUP_JOBS: usize = 4096;
+const MAX_GROUP_EVENTS: usize = 200_000;
+
+/// Work on the books, and the sender of its answer, to be called once the changes are on disk.
+type Job = Box<dyn FnOnce(&mut Ledger<'_>) -> Result<Answer, StoreError> + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
+
+struct Weighed {
+    job: Job,
+    events: usize,
+}
+
+/// What a job works on.
+pub struct Ledger<'a> {
+    pub books: &'a mut Books,
+    pub store: &'a dyn Store,
+    pub now: Timestamp,
+    pub batch: &'a mut Batch,
+}
+
+/// Sends jobs to the committer. Cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    jobs: mpsc::Sender<Weighed>,
+    pending_events: Arc<Semaphore>,
+    max_pending_events: usize,
+    phase: PhaseHandle,
+    status: Arc<Mutex<Status>>,
+    roster: Arc<Roster>,
+}
+
+/// The books at a glance, as of the last write.
+#[derive(Clone, Debug, Default)]
+pub struct Status {
+    pub sealed_through: Hour,
+    pub next_seal: Timestamp,
+    pub open_buckets: usize,
+    pub tally: Tally,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommitError {
+    #[error("too many events wait for a commit (limits.max_pending_events): send them again in a moment")]
+    Full,
+    #[error("{0}")]
+    Unavailable(Arc<str>),
+}
+
+impl Committer {
+    /// Starts the committer's task. It ends with `tasks`, after a last write.
+    pub fn start(
+        books: Books,
+        store: Arc<dyn Store>,
+        roster: Arc<Roster>,
+        clock: Clock,
+        max_pending_events: usize,
+        phase: PhaseHandle,
+        tasks: &Tasks,
+    ) -> Self {
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING_JOBS);
+        let status = Arc::new(Mutex::new(status_of(&books)));
+        let writer = Writer { store, clock, phase: phase.clone(), status: status.clone() };
+        tasks.spawn("committer", writer.run(books, waiting, tasks.stopping()));
+        let pending_events = Arc::new(Semaphore::new(max_pending_events.min(Semaphore::MAX_PERMITS)));
+        Self { jobs, pending_events, max_pending_events, phase, status, roster }
+    }
+
+    /// Counts a request's usage; returns once it is on disk.
+    pub async fn record(&self, delta: Delta) -> Result<Result<Recorded, RecordError>, CommitError> {
+        let events = delta.events.clamp(1, self.max_pending_events);
+        let permits = u32::try_from(events).unwrap_or(u32::MAX);
+        let permit = self.pending_events.clone().try_acquire_many_owned(permits).map_err(|_| CommitError::Full)?;
+        self.submit(events, move |ledger| {
+            let recorded = ledger.books.record(&delta, ledger.store, ledger.now, ledger.batch);
+            drop(permit);
+            match recorded {
+                Err(RecordError::Store(fault)) => Err(fault),
+                answer => Ok(answer),
+            }
+        })
+        .await
+    }
+
+    /// A stream producer's last durable sequence.
+    pub async fn last_sequence(&self, producer: Arc<str>) -> Result<u64, CommitError> {
+        self.submit(1, move |ledger| Ok(ledger.books.last_sequence(&producer))).await
+    }
+
+    pub async fn put_customer(
+        &self,
+        customer: Customer,
+    ) -> Result<Result<(), super::books::PutError>, CommitError> {
+        self.submit(1, move |ledger| Ok(ledger.books.put_customer(customer, ledger.batch).map(drop))).await
+    }
+
+    /// Does a step of sealing, if anything is due.
+    pub async fn seal(&self) -> Result<SealProgress, CommitError> {
+        self.submit(1, |ledger| Ok(ledger.books.seal_step(ledger.now, ledger.batch))).await
+    }
+
+    /// Drops what has expired.
+    pub async fn drop_expired(&self) -> Result<(), CommitError> {
+        self.submit(1, |ledger| ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch)).await
+    }
+
+    /// Writes down what became of records; returns those that are settled now.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, CommitError> {
+        self.submit(1, move |ledger| {
+            let settle = |settlement| ledger.books.settle(settlement, ledger.now, ledger.batch);
+            Ok(settlements.iter().filter_map(settle).collect())
+        })
+        .await
+    }
+
+    pub fn status(&self) -> Status {
+        lock(&self.status).clone()
+    }
+
+    pub fn sealed_through(&self) -> Hour {
+        lock(&self.status).sealed_through
+    }
+
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    async fn submit<T: Send + 'static>(
+        &self,
+        events: usize,
+        work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, CommitError> {
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |ledger| {
+            let value = work(ledger)?;
+            // The receiver may be gone, with its client: what was asked is done all the same.
+            Ok(Box::new(move || drop(sender.send(value))))
+        });
+        let weighed = Weighed { job, events };
+        self.jobs.send(weighed).await.map_err(|_| self.unavailable())?;
+        // A sender dropped without an answer means that the write did not succeed.
+        answer.await.map_err(|_| self.unavailable())
+    }
+
+    fn unavailable(&self) -> CommitError {
+        CommitError::Unavailable(match self.phase.get() {
+            Phase::Failed(reason) => reason,
+            Phase::Starting | Phase::Serving | Phase::Stopping => "the agent is stopping".into(),
+        })
+    }
+}
+
+fn status_of(books: &Books) -> Status {
+    Status {
+        sealed_through: books.watermark(),
+        next_seal: books.next_seal(),
+        open_buckets: books.open_buckets(),
+        tally: books.tally().clone(),
+    }
+}
+
+fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
+    status.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The committer's task.
+struct Writer {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    phase: PhaseHandle,
+    status: Arc<Mutex<Status>>,
+}
+
+impl Writer {
+    async fn run(self, mut books: Books, mut waiting: mpsc::Receiver<Weighed>, stopping: impl Future<Output = ()>) {
+        tokio::pin!(stopping);
+        let mut closed = false;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = &mut stopping, if !closed => {
+                    closed = true;
+                    waiting.close();
+                    continue;
+                }
+                job = waiting.recv() => job,
+            };
+            let Some(first) = first else { return };
+            let group = gather(first, &mut waiting);
+            match self.write(books, group).await {
+                Ok(written) => books = written,
+                Err(fault) => {
+                    self.fail(&fault, &mut waiting);
+                    return stopping.await;
+                }
+            }
+        }
+    }
+
+    /// Works through a group of jobs, writes their changes, and answers them.
+    async fn write(&self, mut books: Books, group: Vec<Weighed>) -> Result<Books, StoreError> {
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let started = Instant::now();
+        let events = group.iter().map(|weighed| weighed.events).sum();
+        // RocksDB blocks, and its sync takes milliseconds.
+        let written = spawn_blocking(move || {
+            let answers = write_group(&mut books, &*store, now, group)?;
+            Ok((books, answers))
+        })
+        .await;
+        let (books, answers) = written.unwrap_or_else(|panic| {
+            let message = format!("a job panicked: {panic}");
+            Err(StoreError::Engine { action: "write to", message })
+        })?;
+        *lock(&self.status) = status_of(&books);
+        metrics::committed(events, started.elapsed(), books.open_buckets());
+        for answer in answers {
+            answer();
+        }
+        Ok(books)
+    }
+
+    /// Stops for good. The waiting jobs are dropped, which tells their senders.
+    fn fail(&self, fault: &StoreError, waiting: &mut mpsc::Receiver<Weighed>) {
+        let reason = format!("the store has failed and takes nothing more until a restart: {fault}");
+        error!(%fault, "the store has failed: no usage is taken until a restart");
+        self.phase.fail(&reason);
+        metrics::store_failed();
+        waiting.close();
+        while waiting.try_recv().is_ok() {}
+    }
+}
+
+fn gather(first: Weighed, waiting: &mut mpsc::Receiver<Weighed>) -> Vec<Weighed> {
+    let mut events = first.events;
+    let mut group = vec![first];
+    while group.len() < MAX_GROUP_JOBS && events < MAX_GROUP_EVENTS {
+        let Ok(next) = waiting.try_recv() else { break };
+        events += next.events;
+        group.push(next);
+    }
+    group
+}
+
+fn write_group(
+    books: &mut Books,
+    store: &dyn Store,
+    now: Timestamp,
+    group: Vec<Weighed>,
+) -> Result<Vec<Answer>, StoreError> {
+    let mut batch = Batch::default();
+    let mut answers = Vec::with_capacity(group.len());
+    for weighed in group {
+        let mut ledger = Ledger { books, store, now, batch: &mut batch };
+        answers.push((weighed.job)(&mut ledger)?);
+    }
+    books.flush(&mut batch);
+    if !batch.is_empty() {
+        store.commit(batch)?;
+    }
+    books.committed();
+    Ok(answers)
+}

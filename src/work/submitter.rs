@@ -1,0 +1,338 @@
+//! Sends records to AWS: one submitter per seller account and region, since AWS counts calls there.
+//!
+//! An attempt is on disk before it is made, and its result before it is believed. Should the process die in between,
+//! the next one finds records whose outcome is unknown, and sends them again exactly as they are.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    base::{clock::Clock, metrics, tasks::Tasks},
+    domain::{
+        answer::{Attempt, Reply, Verdict},
+        budget::RateBudget,
+        deadline::Window,
+        outbox::{Entry, Flight, Outbox, Unsent},
+        record::{Delivery, HoldReason, Outcome, RecordId, Settled},
+        time::Timestamp,
+    },
+    worlds::{
+        marketplace::Marketplace,
+        store::{Store, StoreError, load},
+    },
+};
+
+use super::{
+    books::Settlement,
+    committer::{CommitError, Committer},
+};
+
+const LOAD_PAGE: usize = 1000;
+const GIVE_UP_PAGE: usize = 1000;
+
+/// What a submitter goes by.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The codes of the products that it sends for.
+    pub products: Vec<Arc<str>>,
+    pub window: Window,
+    pub requests_per_second: f64,
+    pub concurrency: usize,
+}
+
+/// What waits, by product code, for all to see.
+#[derive(Clone, Debug, Default)]
+pub struct UnsentBoard(Arc<Mutex<BTreeMap<Arc<str>, Unsent>>>);
+
+impl UnsentBoard {
+    pub fn get(&self, product: &str) -> Unsent {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(product).cloned().unwrap_or_default()
+    }
+
+    fn put(&self, product: &Arc<str>, unsent: Unsent) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(product.clone(), unsent);
+    }
+}
+
+pub struct Submitter {
+    options: Options,
+    committer: Committer,
+    store: Arc<dyn Store>,
+    marketplace: Arc<dyn Marketplace>,
+    clock: Clock,
+    board: UnsentBoard,
+    outbox: Outbox,
+    loaded: RecordId,
+    budget: RateBudget,
+    /// Real time, for the budget, is counted from here.
+    epoch: Instant,
+    in_flight: JoinSet<Result<Landing, CommitError>>,
+}
+
+/// A call that has been answered, or not.
+struct Landing {
+    flight: Flight,
+    reply: Reply,
+    sent: u64,
+    took: Duration,
+}
+
+enum Stop {
+    Commit(CommitError),
+    Store(StoreError),
+}
+
+impl From<CommitError> for Stop {
+    fn from(error: CommitError) -> Self {
+        Self::Commit(error)
+    }
+}
+
+impl Submitter {
+    pub fn new(
+        options: Options,
+        committer: Committer,
+        store: Arc<dyn Store>,
+        marketplace: Arc<dyn Marketplace>,
+        clock: Clock,
+        board: UnsentBoard,
+    ) -> Self {
+        Self {
+            budget: RateBudget::new(options.requests_per_second),
+            options,
+            committer,
+            store,
+            marketplace,
+            clock,
+            board,
+            outbox: Outbox::default(),
+            loaded: RecordId(0),
+            epoch: Instant::now(),
+            in_flight: JoinSet::new(),
+        }
+    }
+
+    /// Starts the submitter's task; `sealed` tells when there are new records.
+    pub fn start(mut self, sealed: watch::Receiver<u64>, tasks: &Tasks) {
+        let stopping = tasks.stopping();
+        tasks.spawn("submitter", async move {
+            tokio::pin!(stopping);
+            match self.run(sealed, stopping.as_mut()).await {
+                Ok(()) => {}
+                Err(Stop::Commit(error)) => warn!(%error, "nothing is submitted any more"),
+                Err(Stop::Store(error)) => error!(%error, "pending records cannot be read: nothing is submitted"),
+            }
+            stopping.await;
+        });
+    }
+
+    async fn run(
+        &mut self,
+        mut sealed: watch::Receiver<u64>,
+        mut stopping: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Stop> {
+        self.load().await?;
+        let mut place: Option<Instant> = None;
+        loop {
+            self.give_up_missed().await?;
+            self.publish();
+            let now = self.clock.now();
+            let may_fly = self.in_flight.len() < self.options.concurrency;
+            if place.is_none() && may_fly && self.outbox.has_due(now) {
+                place = Some(self.epoch + Duration::from_micros(self.budget.reserve(self.real_time())));
+            }
+            let next_event = self.outbox.next_event(now);
+            tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                Some(landed) = self.in_flight.join_next() => self.land(landed).await?,
+                Ok(()) = sealed.changed() => self.load().await?,
+                () = sleep_until(place.unwrap_or(self.epoch)), if place.is_some() => {
+                    place = None;
+                    self.launch();
+                }
+                () = self.clock.sleep_until(next_event.unwrap_or(Timestamp::MAX)), if next_event.is_some() => {}
+            }
+        }
+        // Calls under way may still be answered; what is not stays on disk as an unknown outcome.
+        while let Some(landed) = self.in_flight.join_next().await {
+            self.land(landed).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in records that were sealed since the last time.
+    async fn load(&mut self) -> Result<(), Stop> {
+        loop {
+            let (store, after) = (self.store.clone(), self.loaded);
+            let page = spawn_blocking(move || load::pending_after(&*store, after, LOAD_PAGE)).await;
+            let page = page.unwrap_or_else(|panic| {
+                Err(StoreError::Engine { action: "read from", message: panic.to_string() })
+            });
+            let page = page.map_err(Stop::Store)?;
+            let is_last = page.len() < LOAD_PAGE;
+            for (record, delivery) in page {
+                self.loaded = record.id;
+                if self.options.products.contains(&record.product) {
+                    let deadline = self.options.window.deadline(record.hour);
+                    self.outbox.insert(Arc::new(record), delivery, deadline);
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends the next batch, if there still is one.
+    fn launch(&mut self) {
+        let Some(flight) = self.outbox.take_batch(self.clock.now()) else { return };
+        let (committer, marketplace, epoch) = (self.committer.clone(), self.marketplace.clone(), self.epoch);
+        self.in_flight.spawn(async move {
+            let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
+            committer.settle(flight.entries.iter().map(begun).collect()).await?;
+            let sent = Instant::now();
+            let reply = marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await;
+            Ok(Landing { flight, reply, sent: micros_since(epoch, sent), took: sent.elapsed() })
+        });
+    }
+
+    /// Settles a batch by AWS's reply: on disk first, then in the outbox.
+    async fn land(&mut self, landed: Result<Result<Landing, CommitError>, tokio::task::JoinError>) -> Result<(), Stop> {
+        let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let Landing { flight, reply, sent, took } = landing;
+        self.adapt(&reply, sent);
+        let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
+        metrics::submitted(&product, &reply, took);
+        log_reply(&product, &reply, flight.entries.len());
+        let verdicts = self.judge(&flight.entries, &reply);
+        let settlements = flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
+        for settled in self.committer.settle(settlements.collect()).await? {
+            note_settled(&settled);
+        }
+        let mut isolated = Vec::new();
+        for (entry, verdict) in flight.entries.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Settle(_) => drop(self.outbox.remove(entry.record.id)),
+                Verdict::Retry(delivery) => self.outbox.put_back(entry.record.id, delivery),
+                Verdict::Isolate(delivery) => isolated.push((entry.record.id, delivery)),
+            }
+        }
+        if !isolated.is_empty() {
+            self.outbox.isolate(isolated);
+        }
+        self.outbox.landed(flight, matches!(reply, Reply::Answered(_)));
+        Ok(())
+    }
+
+    fn judge(&self, entries: &[Entry], reply: &Reply) -> Vec<Verdict> {
+        let now = self.clock.now();
+        let judge = |entry: &Entry| {
+            let attempt = Attempt {
+                slot: &entry.record.slot(),
+                before: &entry.delivery,
+                alone: entries.len() == 1,
+                deadline: entry.deadline,
+                now,
+                random: fastrand::u32(..),
+            };
+            attempt.judge(reply)
+        };
+        entries.iter().map(judge).collect()
+    }
+
+    fn adapt(&mut self, reply: &Reply, sent: u64) {
+        let now = self.real_time();
+        match reply {
+            Reply::Throttled => self.budget.throttled(sent, now),
+            Reply::Answered(_) => self.budget.succeeded(),
+            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) | Reply::Setup(_) => {}
+        }
+    }
+
+    /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired.
+    async fn give_up_missed(&mut self) -> Result<(), Stop> {
+        loop {
+            let missed = self.outbox.missed(self.clock.now(), GIVE_UP_PAGE);
+            if missed.is_empty() {
+                return Ok(());
+            }
+            let settlement = |entry: &Entry| Settlement::Missed(entry.record.clone(), entry.delivery.clone());
+            for settled in self.committer.settle(missed.iter().map(settlement).collect()).await? {
+                note_settled(&settled);
+                self.outbox.remove(settled.record.id);
+            }
+        }
+    }
+
+    fn publish(&self) {
+        for product in &self.options.products {
+            self.board.put(product, self.outbox.unsent(product));
+        }
+    }
+
+    fn real_time(&self) -> u64 {
+        micros_since(self.epoch, Instant::now())
+    }
+}
+
+fn micros_since(epoch: Instant, moment: Instant) -> u64 {
+    u64::try_from(moment.duration_since(epoch).as_micros()).unwrap_or(u64::MAX)
+}
+
+fn settlement(entry: &Entry, verdict: &Verdict) -> Settlement {
+    let attempts = entry.delivery.attempts.saturating_add(1);
+    match verdict {
+        Verdict::Settle(outcome) => Settlement::Done(entry.record.clone(), attempts, outcome.clone()),
+        Verdict::Retry(delivery) | Verdict::Isolate(delivery) => {
+            Settlement::Pending(entry.record.id, Delivery::clone(delivery))
+        }
+    }
+}
+
+fn log_reply(product: &str, reply: &Reply, records: usize) {
+    match reply {
+        Reply::Answered(_) => info!(product, records, "AWS answered"),
+        Reply::Throttled => info!(product, records, "AWS throttled the call: it is tried again"),
+        Reply::NotDelivered(error) | Reply::Lost(error) => {
+            warn!(product, records, %error, "the call failed: it is tried again");
+        }
+        Reply::BadRecord(error) => warn!(product, records, %error, "AWS refused the batch: it is taken apart"),
+        Reply::Setup(error) => {
+            error!(product, records, %error, "AWS refuses the set-up: usage waits until it is mended");
+        }
+    }
+}
+
+fn note_settled(settled: &Settled) {
+    let record = &settled.record;
+    metrics::settled(&record.product, &settled.outcome);
+    match &settled.outcome {
+        Outcome::Held { reason: HoldReason::NotSubscribed, .. } if !record.bills_something() => {
+            info!(record = %record.id, product = %record.product, "a zero record is held: not subscribed");
+        }
+        Outcome::Held { reason, detail } => {
+            error!(
+                record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,
+                quantity = %record.quantity, reason = reason.name(), detail = %detail, "a record is held: decide about it"
+            );
+        }
+        Outcome::RolledForward { into } => {
+            warn!(
+                record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,
+                quantity = %record.quantity, %into, "a record missed its deadline: its usage rolls forward"
+            );
+        }
+        Outcome::Accepted { .. } | Outcome::Expired => {}
+    }
+}
