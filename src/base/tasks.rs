@@ -33,6 +33,11 @@ impl Tasks {
         });
     }
 
+    /// Runs a task that ends on its own, such as the answering of one stream.
+    pub fn spawn_short(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
     /// Resolves once the tasks shall end.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         self.stop.clone().cancelled_owned()

@@ -3,13 +3,11 @@
 //! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
 //! is written any more: what the disk holds is not known, and to sync again would not tell.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::spawn_blocking,
     time::Instant,
 };
@@ -17,17 +15,19 @@ use tracing::error;
 
 use crate::{
     base::{clock::Clock, metrics, tasks::Tasks},
-    domain::time::{Hour, Timestamp},
+    domain::{
+        record::Settled,
+        time::{Hour, Timestamp},
+    },
     worlds::store::{Batch, Store, StoreError},
 };
 
 use super::{
-    books::{Books, RecordError, SealProgress, Settlement, Tally},
+    books::{Books, PutError, RecordError, SealProgress, Settlement, Tally},
     delta::{Delta, Recorded},
     phase::{Phase, PhaseHandle},
     roster::{Customer, Roster},
 };
-use crate::domain::record::Settled;
 
 /// Jobs that may wait, each a request or a step of other work. Their events are bounded by `max_pending_events`.
 const MAX_WAITING_JOBS: usize = 65_536;
@@ -99,12 +99,30 @@ impl Committer {
         Self { jobs, pending_events, max_pending_events, phase, status, roster }
     }
 
-    /// Counts a request's usage; returns once it is on disk.
-    pub async fn record(&self, delta: Delta) -> Result<Result<Recorded, RecordError>, CommitError> {
-        let events = delta.events.clamp(1, self.max_pending_events);
-        let permits = u32::try_from(events).unwrap_or(u32::MAX);
+    /// Hands a request's usage over; refuses it when too much waits already. The ticket tells when it is on disk.
+    pub async fn record(&self, delta: Delta) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
+        let permits = self.permits(&delta);
         let permit = self.pending_events.clone().try_acquire_many_owned(permits).map_err(|_| CommitError::Full)?;
-        self.submit(events, move |ledger| {
+        self.count(delta, permit).await
+    }
+
+    /// As [`record`](Self::record), but waits for room: a stream is slowed down rather than refused.
+    pub async fn record_patiently(&self, delta: Delta) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
+        let permits = self.permits(&delta);
+        let permit = self.pending_events.clone().acquire_many_owned(permits).await;
+        self.count(delta, permit.map_err(|_| self.unavailable())?).await
+    }
+
+    fn permits(&self, delta: &Delta) -> u32 {
+        u32::try_from(delta.events.clamp(1, self.max_pending_events)).unwrap_or(u32::MAX)
+    }
+
+    async fn count(
+        &self,
+        delta: Delta,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
+        self.hand_over(delta.events, move |ledger| {
             let recorded = ledger.books.record(&delta, ledger.store, ledger.now, ledger.batch);
             drop(permit);
             match recorded {
@@ -117,29 +135,31 @@ impl Committer {
 
     /// A stream producer's last durable sequence.
     pub async fn last_sequence(&self, producer: Arc<str>) -> Result<u64, CommitError> {
-        self.submit(1, move |ledger| Ok(ledger.books.last_sequence(&producer))).await
+        self.submit(move |ledger| Ok(ledger.books.last_sequence(&producer))).await
     }
 
-    pub async fn put_customer(
-        &self,
-        customer: Customer,
-    ) -> Result<Result<(), super::books::PutError>, CommitError> {
-        self.submit(1, move |ledger| Ok(ledger.books.put_customer(customer, ledger.batch).map(drop))).await
+    /// Adds customers, or changes those with the same keys; stops at the first that cannot be.
+    pub async fn put_customers(&self, customers: Vec<Customer>) -> Result<Result<(), PutError>, CommitError> {
+        self.submit(move |ledger| {
+            let mut customers = customers.into_iter();
+            Ok(customers.try_for_each(|customer| ledger.books.put_customer(customer, ledger.batch).map(drop)))
+        })
+        .await
     }
 
     /// Does a step of sealing, if anything is due.
     pub async fn seal(&self) -> Result<SealProgress, CommitError> {
-        self.submit(1, |ledger| Ok(ledger.books.seal_step(ledger.now, ledger.batch))).await
+        self.submit(|ledger| Ok(ledger.books.seal_step(ledger.now, ledger.batch))).await
     }
 
     /// Drops what has expired.
     pub async fn drop_expired(&self) -> Result<(), CommitError> {
-        self.submit(1, |ledger| ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch)).await
+        self.submit(|ledger| ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch)).await
     }
 
     /// Writes down what became of records; returns those that are settled now.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, CommitError> {
-        self.submit(1, move |ledger| {
+        self.submit(move |ledger| {
             let settle = |settlement| ledger.books.settle(settlement, ledger.now, ledger.batch);
             Ok(settlements.iter().filter_map(settle).collect())
         })
@@ -160,19 +180,24 @@ impl Committer {
 
     async fn submit<T: Send + 'static>(
         &self,
-        events: usize,
         work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, CommitError> {
+        self.hand_over(1, work).await?.answer().await
+    }
+
+    async fn hand_over<T: Send + 'static>(
+        &self,
+        events: usize,
+        work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Ticket<T>, CommitError> {
         let (sender, answer) = oneshot::channel();
         let job: Job = Box::new(move |ledger| {
             let value = work(ledger)?;
             // The receiver may be gone, with its client: what was asked is done all the same.
             Ok(Box::new(move || drop(sender.send(value))))
         });
-        let weighed = Weighed { job, events };
-        self.jobs.send(weighed).await.map_err(|_| self.unavailable())?;
-        // A sender dropped without an answer means that the write did not succeed.
-        answer.await.map_err(|_| self.unavailable())
+        self.jobs.send(Weighed { job, events }).await.map_err(|_| self.unavailable())?;
+        Ok(Ticket { answer, committer: self.clone() })
     }
 
     fn unavailable(&self) -> CommitError {
@@ -180,6 +205,20 @@ impl Committer {
             Phase::Failed(reason) => reason,
             Phase::Starting | Phase::Serving | Phase::Stopping => "the agent is stopping".into(),
         })
+    }
+}
+
+/// Stands for a job that was handed over.
+pub struct Ticket<T> {
+    answer: oneshot::Receiver<T>,
+    committer: Committer,
+}
+
+impl<T> Ticket<T> {
+    /// Resolves once the job's changes are on disk.
+    pub async fn answer(self) -> Result<T, CommitError> {
+        // A sender dropped without an answer means that the write did not succeed.
+        self.answer.await.map_err(|_| self.committer.unavailable())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a request asks the committer to count: folded where that is possible, one by one where ids must be checked.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::domain::{
     identity::Identity,
@@ -25,6 +25,7 @@ pub struct Delta {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    pub product: ProductIndex,
     pub customer: CustomerRef,
     pub dimension: DimensionIndex,
     pub hour: Hour,
@@ -37,7 +38,7 @@ pub struct Entry {
 pub enum CustomerRef {
     Known(CustomerIndex),
     /// Not in the roster when the request was read: the committer registers it.
-    New { product: ProductIndex, key: Arc<str>, identity: Identity },
+    New { key: Arc<str>, identity: Identity },
 }
 
 #[derive(Clone, Debug)]
@@ -56,16 +57,35 @@ pub struct Mark {
     pub sequence: u64,
 }
 
-/// What became of a delta, once it is on disk.
-#[derive(Clone, Debug, Default)]
-pub struct Recorded {
+/// How many events of a product were counted, found to be repeats, and counted in a later hour than theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
     pub accepted: u64,
     pub duplicates: u64,
     pub late: u64,
+}
+
+/// What became of a delta, once it is on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    pub counts: BTreeMap<ProductIndex, Counts>,
     /// Entries of `folded` that were refused as a whole, by their place in it.
     pub refused_folds: Vec<(usize, Refusal)>,
     /// Identified events that were refused, by their index.
     pub refused: Vec<(u32, Refusal)>,
     /// The producer's last durable sequence, for a delta with a mark.
     pub durable_sequence: u64,
+    /// The stream message had been counted before; nothing was counted now.
+    pub is_repeat: bool,
+}
+
+impl Recorded {
+    /// The counts of all products together.
+    pub fn total(&self) -> Counts {
+        self.counts.values().fold(Counts::default(), |sum, counts| Counts {
+            accepted: sum.accepted + counts.accepted,
+            duplicates: sum.duplicates + counts.duplicates,
+            late: sum.late + counts.late,
+        })
+    }
 }

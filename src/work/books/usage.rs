@@ -23,7 +23,8 @@ use crate::{
 
 use super::{Books, Series};
 
-/// Producers are remembered for ever by default users' measure; the bound keeps a runaway client from filling memory.
+/// Producers are never forgotten, or a late resend would count again; the bound keeps a runaway client from filling
+/// memory with new ones.
 const MAX_PRODUCERS: usize = 100_000;
 
 /// Why a delta was not counted at all.
@@ -51,7 +52,7 @@ impl Books {
             let last = self.last_sequence(&mark.producer);
             recorded.durable_sequence = last.max(mark.sequence);
             if mark.sequence <= last {
-                return Ok(recorded);
+                return Ok(Recorded { is_repeat: true, ..recorded });
             }
             self.check_mark(mark, last)?;
         }
@@ -63,7 +64,7 @@ impl Books {
         }
         for event in &delta.identified {
             if self.dedup.is_marked(store, event.hash)? {
-                recorded.duplicates += 1;
+                recorded.counts.entry(event.entry.product).or_default().duplicates += 1;
                 continue;
             }
             match self.count(&event.entry, now, batch) {
@@ -101,7 +102,7 @@ impl Books {
     /// Adds an entry to its bucket; says whether it was late. A refused entry changes nothing.
     fn count(&mut self, entry: &Entry, now: Timestamp, batch: &mut Batch) -> Result<bool, Refusal> {
         let hour = open_hour(entry.hour, self.watermark, now);
-        let known = self.known(&entry.customer);
+        let known = self.known(entry);
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
         let bucket = series.and_then(|series| self.open.get(&hour)?.get(&series));
         if !bucket.unwrap_or(&Bucket::default()).has_room(entry.amount) {
@@ -113,7 +114,7 @@ impl Books {
         }
         let customer = match known {
             Some(customer) => customer,
-            None => self.register(&entry.customer, hour, batch)?,
+            None => self.register(entry, hour, batch)?,
         };
         self.add(hour, Series { customer, dimension: entry.dimension }, entry);
         Ok(hour != entry.hour)
@@ -126,26 +127,28 @@ impl Books {
         });
         bucket.add(entry.amount, entry.events);
         self.touched.insert((hour, series));
-        let product = self.roster.read().get(series.customer).map(|customer| customer.product);
-        if let Some(product) = product {
-            self.note_open(product, series.dimension, entry.amount);
-        }
+        self.note_open(entry.product, series.dimension, entry.amount);
     }
 
-    fn known(&self, customer: &CustomerRef) -> Option<CustomerIndex> {
-        match customer {
+    fn known(&self, entry: &Entry) -> Option<CustomerIndex> {
+        match &entry.customer {
             CustomerRef::Known(index) => Some(*index),
-            CustomerRef::New { product, key, .. } => self.roster.read().find(*product, key),
+            CustomerRef::New { key, .. } => self.roster.read().find(entry.product, key),
         }
     }
 
     /// Takes a customer into the roster because it was used.
-    fn register(&self, customer: &CustomerRef, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
-        let CustomerRef::New { product, key, identity } = customer else {
+    fn register(&self, entry: &Entry, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
+        let CustomerRef::New { key, identity } = &entry.customer else {
             unreachable!("known customers are not registered again")
         };
-        let customer =
-            Customer { product: *product, key: key.clone(), identity: identity.clone(), since: None, first_hour: hour };
+        let customer = Customer {
+            product: entry.product,
+            key: key.clone(),
+            identity: identity.clone(),
+            since: None,
+            first_hour: hour,
+        };
         self.put_customer(customer, batch).map_err(|error| match error {
             PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
             PutError::Taken(taken) => {
@@ -188,9 +191,10 @@ pub enum PutError {
 
 impl Recorded {
     fn counted(&mut self, entry: &Entry, late: bool) {
-        self.accepted += entry.events;
+        let counts = self.counts.entry(entry.product).or_default();
+        counts.accepted += entry.events;
         if late {
-            self.late += entry.events;
+            counts.late += entry.events;
         }
     }
 }

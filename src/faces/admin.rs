@@ -1,0 +1,59 @@
+//! The admin port: metrics, probes and the summary. Read-only.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::IntoResponse,
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::Value;
+
+use crate::{
+    faces::{
+        summary::{set_gauges, summary, to_json},
+        view::View,
+    },
+    work::phase::Phase,
+};
+
+#[derive(Clone)]
+struct Admin {
+    view: View,
+    metrics: Option<PrometheusHandle>,
+}
+
+pub fn router(view: View, metrics: Option<PrometheusHandle>) -> Router {
+    Router::new()
+        .route("/metrics", get(render_metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/api/summary", get(api_summary))
+        .with_state(Admin { view, metrics })
+}
+
+async fn render_metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    set_gauges(&admin.view);
+    let text = admin.metrics.map(|metrics| metrics.render()).unwrap_or_default();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Alive as long as it can answer: a failed store is for a person, and restarting in a loop would not mend it.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+    let unready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    match admin.view.phase.get() {
+        Phase::Serving => (StatusCode::OK, "ready\n".to_owned()),
+        Phase::Starting => unready("starting"),
+        Phase::Stopping => unready("stopping"),
+        Phase::Failed(reason) => unready(&reason),
+    }
+}
+
+async fn api_summary(State(admin): State<Admin>) -> Json<Value> {
+    Json(to_json(&summary(&admin.view)))
+}

@@ -1,0 +1,137 @@
+//! `CustomerService`: who is billed.
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    base::proto::{
+        CloseCustomerRequest, Customer as Message, GetCustomerRequest, ListCustomersRequest, ListCustomersResponse,
+        PutCustomerRequest, customer::State, customer_service_server::CustomerService,
+    },
+    domain::{
+        identity::{Identity, IdentityFields},
+        product::{Product, ProductIndex},
+        time::{Hour, Timestamp},
+        usage::{MAX_CUSTOMER_BYTES, is_customer_key},
+    },
+    faces::view::View,
+    work::roster::Customer,
+};
+
+const MAX_PAGE: usize = 1000;
+/// Between a product code and a customer's key in a page token; neither holds it.
+const TOKEN_SEPARATOR: char = '\n';
+
+pub struct Customers {
+    view: View,
+}
+
+impl Customers {
+    pub fn new(view: View) -> Self {
+        Self { view }
+    }
+
+    fn product(&self, code: &str) -> Result<(ProductIndex, &Product), Status> {
+        let found = self.view.catalog.find(code).and_then(|index| Some((index, self.view.catalog.product(index)?)));
+        found.ok_or_else(|| Status::not_found(format!("no product `{code}` is configured")))
+    }
+
+    fn message(&self, customer: &Customer) -> Message {
+        let fields = customer.identity.fields();
+        let product = self.view.catalog.product(customer.product);
+        Message {
+            product: product.map_or_else(String::new, |product| product.code.to_string()),
+            key: customer.key.to_string(),
+            account_id: fields.account_id.to_owned(),
+            license_arn: fields.license_arn.to_owned(),
+            customer_identifier: fields.customer_identifier.to_owned(),
+            since_unix_seconds: customer.since.map_or(0, Timestamp::seconds),
+            state: State::Active.into(),
+        }
+    }
+
+    fn parse(&self, message: &Message) -> Result<Customer, Status> {
+        let (index, product) = self.product(&message.product)?;
+        if !is_customer_key(&message.key) {
+            let text = format!("key must be 1 to {MAX_CUSTOMER_BYTES} bytes without control characters");
+            return Err(Status::invalid_argument(text));
+        }
+        let fields = IdentityFields {
+            account_id: &message.account_id,
+            license_arn: &message.license_arn,
+            customer_identifier: &message.customer_identifier,
+        };
+        let names_itself = message.account_id.is_empty()
+            && message.license_arn.is_empty()
+            && message.customer_identifier.is_empty();
+        let identity = if names_itself {
+            Identity::from_key(product.identity, &message.key)
+        } else {
+            Identity::from_fields(product.identity, fields)
+        };
+        let since = message.since_unix_seconds;
+        Ok(Customer {
+            product: index,
+            key: message.key.as_str().into(),
+            identity: identity.map_err(Status::invalid_argument)?,
+            since: (since > 0).then(|| Timestamp::from_seconds(since)),
+            first_hour: Hour::containing(self.view.clock.now()),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl CustomerService for Customers {
+    async fn put_customer(&self, request: Request<PutCustomerRequest>) -> Result<Response<Message>, Status> {
+        let message = request.into_inner().customer.unwrap_or_default();
+        let customer = self.parse(&message)?;
+        self.view.committer.put_customers(vec![customer.clone()]).await??;
+        Ok(Response::new(self.message(&customer)))
+    }
+
+    async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Result<Response<Message>, Status> {
+        let request = request.into_inner();
+        let (product, _) = self.product(&request.product)?;
+        let roster = self.view.committer.roster().read();
+        let found = roster.find(product, &request.key).and_then(|index| roster.get(index));
+        found
+            .map(|customer| Response::new(self.message(customer)))
+            .ok_or_else(|| Status::not_found(format!("no customer `{}` is known", request.key)))
+    }
+
+    async fn list_customers(
+        &self,
+        request: Request<ListCustomersRequest>,
+    ) -> Result<Response<ListCustomersResponse>, Status> {
+        let request = request.into_inner();
+        let limit = match request.page_size as usize {
+            0 => MAX_PAGE,
+            size => size.min(MAX_PAGE),
+        };
+        let (start_code, mut after) = request.page_token.split_once(TOKEN_SEPARATOR).unwrap_or_default();
+        let only = if request.product.is_empty() { None } else { Some(self.product(&request.product)?.0) };
+        let mut page: Vec<Customer> = Vec::new();
+        let roster = self.view.committer.roster().read();
+        let products = self.view.catalog.products().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        for (index, product) in products.skip_while(|(_, product)| !start_code.is_empty() && *product.code != *start_code) {
+            page.extend(roster.page(index, after, limit + 1 - page.len()));
+            if page.len() > limit {
+                break;
+            }
+            after = if *product.code == *start_code { "" } else { after };
+        }
+        let is_last = page.len() <= limit;
+        page.truncate(limit);
+        let token = page.last().filter(|_| !is_last).map(|last| {
+            let message = self.message(last);
+            format!("{}{TOKEN_SEPARATOR}{}", message.product, message.key)
+        });
+        Ok(Response::new(ListCustomersResponse {
+            customers: page.iter().map(|customer| self.message(customer)).collect(),
+            next_page_token: token.unwrap_or_default(),
+        }))
+    }
+
+    async fn close_customer(&self, _: Request<CloseCustomerRequest>) -> Result<Response<Message>, Status> {
+        Err(Status::unimplemented("this version cannot close customers yet: their hours are sealed as any other"))
+    }
+}

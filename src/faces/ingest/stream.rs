@@ -1,0 +1,140 @@
+//! `RecordStream`: numbered messages of one producer, answered in order.
+//!
+//! Messages are handed over as they come, without waiting for the answers before them, so that one sync serves many.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tonic::{Status, Streaming};
+
+use crate::{
+    base::proto::{RecordStreamRequest, RecordStreamResponse},
+    work::{
+        books::RecordError,
+        committer::Ticket,
+        delta::{Mark, Recorded},
+    },
+};
+
+use super::{Ingest, fold::Folded};
+
+/// Messages handed over and not answered yet. More than this and the stream is not read.
+const MAX_UNANSWERED: usize = 64;
+const MAX_PRODUCER_BYTES: usize = 128;
+
+/// What the stream still owes its client.
+enum Pending {
+    Answer(Box<Folded>, Ticket<Result<Recorded, RecordError>>),
+    Resume(u64),
+    Failure(Status),
+}
+
+pub(super) fn answer(
+    ingest: Ingest,
+    messages: Streaming<RecordStreamRequest>,
+) -> impl Stream<Item = Result<RecordStreamResponse, Status>> + Send {
+    let (pending, mut owed) = mpsc::channel(MAX_UNANSWERED);
+    let (answers, stream) = mpsc::channel(MAX_UNANSWERED);
+    let tasks = ingest.tasks.clone();
+    tasks.spawn_short(read(ingest.clone(), messages, pending));
+    tasks.spawn_short(async move {
+        while let Some(next) = owed.recv().await {
+            let answer = resolve(&ingest, next).await;
+            let is_last = answer.is_err();
+            if answers.send(answer).await.is_err() || is_last {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+/// Hands messages over until the client ends, something fails, or the agent stops.
+async fn read(ingest: Ingest, mut messages: Streaming<RecordStreamRequest>, pending: mpsc::Sender<Pending>) {
+    let stopping = ingest.tasks.stopping();
+    tokio::pin!(stopping);
+    let mut producer: Option<Arc<str>> = None;
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = &mut stopping => Some(Err(Status::unavailable("the agent is stopping"))),
+        };
+        let Some(message) = message else { return };
+        let next = match message.map_err(too_large) {
+            Ok(message) => hand_over(&ingest, &mut producer, message).await,
+            Err(status) => Err(status),
+        };
+        let next = next.unwrap_or_else(Pending::Failure);
+        let is_last = matches!(next, Pending::Failure(_));
+        if pending.send(next).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+async fn hand_over(
+    ingest: &Ingest,
+    producer: &mut Option<Arc<str>>,
+    message: RecordStreamRequest,
+) -> Result<Pending, Status> {
+    ingest.check(message.events.len())?;
+    let is_first = producer.is_none();
+    let producer = name_producer(producer, &message.producer_id)?;
+    if message.sequence == 0 {
+        if !is_first || !message.events.is_empty() {
+            return Err(Status::invalid_argument(
+                "sequence 0 is only for a first message without events; sequences count from 1",
+            ));
+        }
+        return Ok(Pending::Resume(ingest.view.committer.last_sequence(producer).await?));
+    }
+    let mut folded = ingest.fold(&message.events);
+    let delta = folded.take_delta(Some(Mark { producer, sequence: message.sequence }));
+    let ticket = ingest.view.committer.record_patiently(delta).await?;
+    Ok(Pending::Answer(Box::new(folded), ticket))
+}
+
+/// The stream's producer: named by the first message, and the same from then on.
+fn name_producer(producer: &mut Option<Arc<str>>, named: &str) -> Result<Arc<str>, Status> {
+    match producer {
+        Some(known) if named.is_empty() || **known == *named => Ok(known.clone()),
+        Some(known) => Err(Status::invalid_argument(format!(
+            "the stream belongs to producer `{known}`: open another one for `{named}`"
+        ))),
+        None if (1..=MAX_PRODUCER_BYTES).contains(&named.len()) => Ok(producer.insert(named.into()).clone()),
+        None => Err(Status::invalid_argument(format!(
+            "the first message must name its producer_id, 1 to {MAX_PRODUCER_BYTES} bytes"
+        ))),
+    }
+}
+
+async fn resolve(ingest: &Ingest, pending: Pending) -> Result<RecordStreamResponse, Status> {
+    match pending {
+        Pending::Failure(status) => Err(status),
+        Pending::Resume(durable_sequence) => {
+            Ok(RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() })
+        }
+        Pending::Answer(folded, ticket) => {
+            let recorded = ticket.answer().await??;
+            if recorded.is_repeat {
+                let durable_sequence = recorded.durable_sequence;
+                return Ok(RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() });
+            }
+            let durable_sequence = recorded.durable_sequence;
+            let answer = ingest.answer(*folded, recorded);
+            Ok(RecordStreamResponse {
+                durable_sequence,
+                accepted: answer.accepted,
+                duplicates: answer.duplicates,
+                rejected: answer.rejected,
+                late: answer.late,
+            })
+        }
+    }
+}
+
+/// tonic reports a message over the size limit as `OUT_OF_RANGE`; the interface says `RESOURCE_EXHAUSTED`.
+fn too_large(status: Status) -> Status {
+    if status.code() == tonic::Code::OutOfRange { Status::resource_exhausted(status.message()) } else { status }
+}
