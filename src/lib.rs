@@ -1,5 +1,25 @@
+//! tallyman: usage metering for SaaS products sold on AWS Marketplace.
+//!
+//! ```text
+//!  app pods --gRPC--> ingest --> committer --> buckets --(hour over)--> sealer --> records --> submitter --> AWS
+//!                      parse      group         open                     freeze     frozen      plan, send,
+//!                      and fold   commit, ack   hours                    + zeros    + due       settle
+//!                                      \___________ store (RocksDB) __________/
+//!  roster: who is billed           admin: metrics, health, summary           sandbox: AWS on a laptop
+//! ```
+//!
+//! Layers, each of which may name only those above it:
+//!
+//! - [`domain`] decides: time, quantities, buckets, records, batches, answers. Pure.
+//! - [`base`] is what the rest stands on: clock, configuration, metrics, tasks, the generated gRPC types.
+//! - [`worlds`] are outside: the store and the marketplace, each behind one trait.
+//! - [`work`] counts, seals and submits. One owner for each piece of state.
+//! - [`faces`] parse, call and answer: gRPC, admin, command line, sandbox.
+//! - [`app`] builds, runs and stops it all.
+
 pub mod base;
 pub mod domain;
-pub mod faces;
-pub mod work;
 pub mod worlds;
+pub mod work;
+pub mod faces;
+pub mod app;

@@ -1,11 +1,12 @@
 //! The faces: parse, call, answer. No state of their own.
 
 pub mod admin;
-
+pub mod cli;
 pub mod customers;
 pub mod grpc;
 pub mod ingest;
 pub mod ledger;
+pub mod sandbox;
 
 mod status;
 pub mod summary;

@@ -1,0 +1,264 @@
+//! Puts the agent together, runs it, and takes it apart in order. The only place that knows all parts.
+
+pub mod demo;
+pub mod run;
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use thiserror::Error;
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{error, info, warn};
+
+use crate::{
+    base::{
+        clock::Clock,
+        config::{Config, Connection},
+        tasks::Tasks,
+    },
+    domain::{
+        record::RecordId,
+        time::{Hour, Timestamp},
+    },
+    faces::{
+        admin,
+        customers::Customers,
+        grpc::{self, Bound, Services},
+        ingest::Ingest,
+        ledger::Ledger,
+        view::{Activity, View},
+    },
+    work::{
+        books::{Books, OpenError, PutError, Rules},
+        committer::{CommitError, Committer},
+        phase::{Phase, PhaseHandle},
+        roster::{Customer, Roster},
+        sealer,
+        submitter::{Options as SubmitterOptions, Submitter, UnsentBoard},
+    },
+    worlds::{
+        marketplace::{AwsMarketplace, Credentials, Marketplace},
+        store::{RocksStore, Store, StoreError, load},
+    },
+};
+
+/// How long each step of the shutdown may take. Together less than the 60 s that the deployment files grant.
+const DRAIN_REQUESTS: Duration = Duration::from_secs(10);
+const DRAIN_CALLS: Duration = Duration::from_secs(20);
+const LAST_COMMIT: Duration = Duration::from_secs(10);
+const CLOSE_ADMIN: Duration = Duration::from_secs(2);
+
+/// What an agent is made of.
+pub struct Parts {
+    pub config: Config,
+    pub clock: Clock,
+    pub credentials: Credentials,
+    /// Where the metrics are rendered; a process has one recorder.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// A running agent.
+pub struct Agent {
+    pub view: View,
+    grpc_tasks: Tasks,
+    workers: Tasks,
+    writer: Tasks,
+    admin_tasks: Tasks,
+}
+
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: String, source: io::Error },
+    #[error("customer of the configuration: {0}")]
+    Customer(#[from] PutError),
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+impl Agent {
+    /// Starts everything. Returns once usage is taken.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { config, clock, credentials, metrics } = parts;
+        let grpc_socket = listen_error(&config.grpc.listen, grpc::bind(&config.grpc.listen).await)?;
+        let admin_socket = listen_error(&config.admin.listen, TcpListener::bind(config.admin.listen).await)?;
+        let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.agent.data_dir)?);
+        let agent = Self::work(&config, clock, store.clone(), credentials).await?;
+        let admin = axum::serve(admin_socket, admin::router(agent.view.clone(), metrics))
+            .with_graceful_shutdown(agent.admin_tasks.stopping());
+        agent.admin_tasks.spawn("admin", async move {
+            if let Err(error) = admin.await {
+                error!(%error, "the admin server has failed");
+            }
+        });
+        agent.serve(&config, grpc_socket, &*store)?;
+        agent.view.phase.serve();
+        info!(grpc = %config.grpc.listen, admin = %config.admin.listen, version = env!("CARGO_PKG_VERSION"), "ready");
+        Ok(agent)
+    }
+
+    /// Starts the committer, the sealer and the submitters.
+    async fn work(
+        config: &Config,
+        clock: Clock,
+        store: Arc<dyn Store>,
+        credentials: Credentials,
+    ) -> Result<Self, StartError> {
+        let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
+        load::claim_format(&*store, fastrand::u128(..))?;
+        check_pending(&*store, config)?;
+        let books = Books::open(&*store, rules(config), roster.clone(), clock.now())?;
+        let (writer, workers) = (Tasks::default(), Tasks::default());
+        let pending = config.limits.max_pending_events;
+        let committer = Committer::start(books, store.clone(), roster, clock, pending, phase.clone(), &writer);
+        committer.put_customers(configured_customers(config, clock.now())).await??;
+        let view = View {
+            agent_id: config.agent.id.as_str().into(),
+            catalog: config.catalog.clone(),
+            window: config.submission.window,
+            clock,
+            phase,
+            committer: committer.clone(),
+            unsent: UnsentBoard::default(),
+            activity: Activity::default(),
+            store,
+        };
+        for (_, product) in config.catalog.products() {
+            view.activity.note(&product.code, clock.now());
+        }
+        let sealed = sealer::start(committer, clock, &workers);
+        start_submitters(config, &view, credentials, &sealed, &workers).await;
+        Ok(Self { view, grpc_tasks: Tasks::default(), workers, writer, admin_tasks: Tasks::default() })
+    }
+
+    fn serve(&self, config: &Config, socket: Bound, store: &dyn Store) -> Result<(), StoreError> {
+        let (view, max_events) = (self.view.clone(), config.grpc.max_events_per_request);
+        let hash_key = load::hash_key(store)?;
+        let services = Services {
+            ingest: Ingest::new(view.clone(), config.hour.bounds, max_events, hash_key, self.grpc_tasks.clone()),
+            customers: Customers::new(view.clone()),
+            ledger: Ledger::new(view.clone()),
+            phase: view.phase.watch(),
+        };
+        let (grpc, stopping) = (config.grpc.clone(), self.grpc_tasks.stopping());
+        self.grpc_tasks.spawn("grpc", async move {
+            if let Err(error) = grpc::serve(socket, &grpc, services, stopping).await {
+                error!(%error, "the gRPC server has failed");
+            }
+        });
+        Ok(())
+    }
+
+    /// Resolves once a part has failed that the agent cannot go on without.
+    pub async fn failed(&self) {
+        tokio::select! {
+            () = self.grpc_tasks.failed() => {}
+            () = self.workers.failed() => {}
+            () = self.writer.failed() => {}
+            () = self.admin_tasks.failed() => {}
+        }
+    }
+
+    /// Stops in order: un-ready, drain requests, let calls to AWS finish, last commit, close. Says whether all of it
+    /// went well and within its bounds; what did not is safe on disk all the same.
+    pub async fn stop(self) -> bool {
+        info!("stopping");
+        self.view.phase.stop();
+        let steps = [
+            ("requests", &self.grpc_tasks, DRAIN_REQUESTS),
+            ("calls", &self.workers, DRAIN_CALLS),
+            ("commits", &self.writer, LAST_COMMIT),
+            ("admin", &self.admin_tasks, CLOSE_ADMIN),
+        ];
+        let mut in_time = true;
+        for (what, tasks, bound) in steps {
+            if !tasks.stop(bound).await {
+                warn!(what, seconds = bound.as_secs(), "not finished in time");
+                in_time = false;
+            }
+        }
+        info!("stopped");
+        in_time && !matches!(self.view.phase.get(), Phase::Failed(_))
+    }
+}
+
+fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, StartError> {
+    bound.map_err(|source| StartError::Listen { address: address.to_string(), source })
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        catalog: config.catalog.clone(),
+        grace: config.hour.grace,
+        dedup_window: config.hour.dedup_window,
+        window: config.submission.window,
+        missed: config.submission.missed,
+        receipts_kept: config.retention.receipts,
+        max_customers: config.limits.max_customers,
+        max_open_buckets: config.limits.max_open_buckets,
+    }
+}
+
+fn configured_customers(config: &Config, now: Timestamp) -> Vec<Customer> {
+    let customer = |customer: &crate::base::config::ConfiguredCustomer| Customer {
+        product: customer.product,
+        key: customer.key.clone(),
+        identity: customer.identity.clone(),
+        since: customer.since,
+        first_hour: Hour::containing(now),
+    };
+    config.customers.iter().map(customer).collect()
+}
+
+/// Refuses a configuration without a product that still has records to send: no one would send them.
+fn check_pending(store: &dyn Store, config: &Config) -> Result<(), OpenError> {
+    const PAGE: usize = 1000;
+    let mut after = RecordId(0);
+    loop {
+        let page = load::pending_after(store, after, PAGE)?;
+        for (record, _) in &page {
+            if config.catalog.find(&record.product).is_none() {
+                let what = "a record that AWS has not accepted yet".to_owned();
+                return Err(OpenError::NotConfigured { what, product: record.product.to_string() });
+            }
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after = last.id,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// One submitter for each seller account and region.
+async fn start_submitters(
+    config: &Config,
+    view: &View,
+    credentials: Credentials,
+    sealed: &watch::Receiver<u64>,
+    workers: &Tasks,
+) {
+    let mut lanes: BTreeMap<&Connection, Vec<Arc<str>>> = BTreeMap::new();
+    for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
+        lanes.entry(connection).or_default().push(product.code.clone());
+    }
+    for (connection, products) in lanes {
+        let marketplace: Arc<dyn Marketplace> = Arc::new(AwsMarketplace::connect(connection, credentials).await);
+        let options = SubmitterOptions {
+            products,
+            window: config.submission.window,
+            requests_per_second: config.submission.requests_per_second,
+            concurrency: config.submission.concurrency,
+        };
+        let (committer, store) = (view.committer.clone(), view.store.clone());
+        let submitter = Submitter::new(options, committer, store, marketplace, view.clock, view.unsent.clone());
+        submitter.start(sealed.clone(), workers);
+    }
+}

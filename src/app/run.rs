@@ -1,0 +1,184 @@
+//! `tallyman run` and `tallyman sandbox`: from arguments to an exit code.
+
+use std::{net::SocketAddr, path::Path};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use crate::{
+    base::{
+        clock::{Clock, ClockSpec},
+        config::{Config, Connection},
+        metrics,
+        tasks::Tasks,
+    },
+    faces::{
+        cli::{Exit, RunArgs, SandboxArgs, load_config},
+        sandbox::{Faults, Sandbox, SandboxOptions},
+    },
+    work::{books::OpenError, phase::Phase},
+    worlds::{marketplace::Credentials, store::StoreError},
+};
+
+use super::{Agent, CLOSE_ADMIN, Parts, StartError};
+
+/// Runs the agent until it is told to stop.
+pub async fn run(args: RunArgs) -> Exit {
+    let mut config = match read_config(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let clock = clock(args.clock);
+    if !clock.is_system() && !args.sandbox && !config.connections.iter().all(is_loopback) {
+        error!("--clock is for tests: it needs --sandbox, or an endpoint_url on loopback for every product");
+        return Exit::Usage;
+    }
+    let sandbox_tasks = Tasks::default();
+    let mut credentials = Credentials::Standard;
+    if args.sandbox {
+        let options = SandboxOptions {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            clock,
+            config: Some(config.clone()),
+            faults: args.faults,
+            seed: fastrand::u64(..),
+        };
+        let Some(sandbox) = start_sandbox(options, &sandbox_tasks).await else { return Exit::Failed };
+        bill_sandbox(&mut config, &sandbox);
+        credentials = Credentials::Sandbox;
+    }
+    let parts = Parts { config, clock, credentials, metrics: metrics::install() };
+    let agent = match Agent::start(parts).await {
+        Ok(agent) => agent,
+        Err(fault) => {
+            error!("{fault}");
+            return exit_for(&fault);
+        }
+    };
+    let exit = until_told_to_stop(agent).await;
+    sandbox_tasks.stop(CLOSE_ADMIN).await;
+    exit
+}
+
+/// Runs a sandbox alone until it is told to stop.
+pub async fn sandbox(args: SandboxArgs) -> Exit {
+    let config = match args.config.as_deref().map(|path| read_config(Some(path))).transpose() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let tasks = Tasks::default();
+    let options = SandboxOptions {
+        listen: args.listen,
+        clock: clock(args.clock),
+        config,
+        faults: args.faults,
+        seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
+    };
+    if start_sandbox(options, &tasks).await.is_none() {
+        return Exit::Failed;
+    }
+    tokio::select! {
+        () = told_to_stop() => {}
+        () = tasks.failed() => return Exit::Internal,
+    }
+    tasks.stop(CLOSE_ADMIN).await;
+    Exit::Ok
+}
+
+async fn until_told_to_stop(agent: Agent) -> Exit {
+    let has_failed = tokio::select! {
+        () = told_to_stop() => false,
+        () = agent.failed() => true,
+    };
+    let phase = agent.view.phase.clone();
+    let in_order = agent.stop().await;
+    match (has_failed, phase.get()) {
+        (true, _) => Exit::Internal,
+        (false, Phase::Failed(_)) => Exit::Storage,
+        (false, _) if in_order => Exit::Ok,
+        (false, _) => Exit::Failed,
+    }
+}
+
+/// SIGTERM is how Kubernetes and systemd ask, SIGINT is Ctrl-C.
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return error!("cannot listen for signals");
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn read_config(path: Option<&Path>) -> Result<Config, Exit> {
+    load_config(path, &mut std::io::stderr())
+}
+
+fn clock(spec: Option<ClockSpec>) -> Clock {
+    spec.map_or(Clock::SYSTEM, Clock::new)
+}
+
+async fn start_sandbox(options: SandboxOptions, tasks: &Tasks) -> Option<Sandbox> {
+    let address = options.listen;
+    match Sandbox::start(options, tasks).await {
+        Ok(sandbox) => {
+            info!(url = sandbox.url(), "the sandbox is ready: nothing it accepts is billed");
+            Some(sandbox)
+        }
+        Err(error) => {
+            error!("cannot listen on {address}: {error}");
+            None
+        }
+    }
+}
+
+/// Points every product at the sandbox.
+pub(super) fn bill_sandbox(config: &mut Config, sandbox: &Sandbox) {
+    for connection in &mut config.connections {
+        connection.endpoint_url = Some(sandbox.url());
+    }
+}
+
+fn is_loopback(connection: &Connection) -> bool {
+    let host = connection.endpoint_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
+    let host = host.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn exit_for(fault: &StartError) -> Exit {
+    match fault {
+        StartError::Open(OpenError::Store(StoreError::InUse { .. })) => Exit::TryLater,
+        StartError::Open(OpenError::Store(_)) | StartError::Commit(_) => Exit::Storage,
+        StartError::Open(OpenError::NotConfigured { .. } | OpenError::Customer { .. }) | StartError::Customer(_) => {
+            Exit::Usage
+        }
+        StartError::Listen { .. } => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_endpoints_are_loopback() {
+        let is_loopback = |url: &str| {
+            super::is_loopback(&Connection {
+                region: "us-east-1".to_owned(),
+                endpoint_url: Some(url.to_owned()),
+                role_arn: None,
+                external_id: None,
+            })
+        };
+        for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
+            assert!(is_loopback(url), "{url}");
+        }
+        for url in ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""] {
+            assert!(!is_loopback(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The command line.
+//!
+//! [`parse`] reads it. [`check`] and [`client`] carry out the commands that need no agent of their own; `run`, `demo`
+//! and `sandbox` are carried out by whoever builds the agent, so that this face knows nothing of it.
+
+mod check;
+mod connect;
+mod customers;
+mod demo;
+mod emit;
+mod exit;
+mod held;
+mod ledger;
+mod output;
+mod records;
+mod run;
+mod sandbox;
+mod show;
+mod status;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, io::IsTerminal};
+
+use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser, builder::TypedValueParser};
+use tracing::level_filters::LevelFilter;
+
+pub use check::{CheckArgs, check, load_config};
+pub use customers::CustomersArgs;
+pub use demo::DemoArgs;
+pub use emit::EmitArgs;
+pub use exit::Exit;
+pub use held::HeldArgs;
+pub use output::Output;
+pub use records::RecordsArgs;
+pub use run::RunArgs;
+pub use sandbox::SandboxArgs;
+pub use status::StatusArgs;
+
+use exit::Failure;
+use output::Printer;
+
+/// Usage metering for SaaS products sold on AWS Marketplace: exact, durable, on time.
+#[derive(Debug, Parser)]
+#[command(name = "tallyman", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How results are printed: for people, or one JSON object per line.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    /// The least important messages that are logged.
+    #[arg(long, global = true, env = "TALLYMAN_LOG", default_value = "info", value_name = "LEVEL", value_parser = levels())]
+    pub log: LevelFilter,
+    /// How log messages are written.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the work failed, 64 wrong usage or configuration, 70 a fault of tallyman, \
+                          74 storage, 75 try again later.";
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent: take usage, add it up by the hour, report it to AWS.
+    Run(RunArgs),
+    /// See the whole job on this machine, with faults injected and proof that the bill is exact.
+    Demo(DemoArgs),
+    /// Run a faithful local AWS Marketplace for anyone's tests.
+    Sandbox(SandboxArgs),
+    /// Check a configuration; every fault is named at once.
+    Check(CheckArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// The commands that talk to a running agent.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Show how an agent is doing: what waits, how long it may, what needs a person.
+    Status(StatusArgs),
+    /// List what was billed and what is about to be.
+    Records(RecordsArgs),
+    /// List the records that wait for a person, or decide what becomes of them.
+    Held(HeldArgs),
+    /// List, register, change or close customers.
+    Customers(CustomersArgs),
+    /// Send usage events by hand.
+    Emit(EmitArgs),
+}
+
+/// Reads the process's command line. On wrong usage, and for `--help` and `--version`, the answer has been printed and
+/// what is left is to exit.
+pub fn parse() -> Result<Cli, Exit> {
+    parse_from(std::env::args_os()).map_err(|answer| {
+        let exit = exit_after(&answer);
+        // Where nobody reads the answer any more, the exit code is still right.
+        answer.print().ok();
+        exit
+    })
+}
+
+fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(args)
+}
+
+fn exit_after(answer: &clap::Error) -> Exit {
+    // Clap calls help and version errors too, and tells them apart by where it prints them.
+    if answer.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Ok
+    }
+}
+
+fn levels() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|level| level.parse::<LevelFilter>())
+}
+
+/// Carries out a command that talks to an agent, printing to the standard streams.
+pub async fn client(command: ClientCommand, output: Output) -> Exit {
+    let (mut out, mut notes) = (std::io::stdout(), std::io::stderr());
+    let is_watched = notes.is_terminal();
+    let mut printer = Printer::new(output, &mut out, &mut notes).with_progress(is_watched);
+    let result = Box::pin(dispatch(command, &mut printer)).await;
+    printer.finish(result)
+}
+
+async fn dispatch(command: ClientCommand, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+    match command {
+        ClientCommand::Status(args) => status::run(&args, printer).await,
+        ClientCommand::Records(args) => records::run(&args, printer).await,
+        ClientCommand::Held(args) => held::run(args, printer).await,
+        ClientCommand::Customers(args) => customers::run(args, printer).await,
+        ClientCommand::Emit(args) => emit::run(args, printer).await,
+    }
+}

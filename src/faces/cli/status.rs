@@ -1,0 +1,323 @@
+//! `tallyman status`: how an agent is doing, at a glance.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    connect::{Agent, AgentArgs},
+    exit::{Exit, Failure},
+    output::Printer,
+    show::{ago, count, given, left, moment, rfc3339},
+    table::{Table, number, printable, text},
+};
+use crate::{
+    base::proto::{DimensionSummary, GetSummaryRequest, ProductSummary, Summary},
+    domain::time::{Hour, Timestamp},
+};
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    agent: AgentArgs,
+}
+
+pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+    let agent = Agent::connect(&args.agent).await?;
+    let summary = agent
+        .ledger()
+        .get_summary(GetSummaryRequest {})
+        .await?
+        .into_inner();
+    if printer.is_json() {
+        printer.json(&SummaryJson::from(summary))?;
+    } else {
+        printer.text(&render(&summary))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn render(summary: &Summary) -> String {
+    let mut page = fields(0, &agent_fields(summary));
+    for product in &summary.products {
+        let now = Timestamp::from_seconds(summary.now_unix_seconds);
+        page.push_str(&format!("\nproduct {}\n", printable(&product.code)));
+        page.push_str(&fields(2, &product_fields(product, now)));
+        page.push_str(&indented(&dimension_table(&product.dimensions).render()));
+    }
+    page
+}
+
+type Field = (&'static str, String);
+
+fn agent_fields(summary: &Summary) -> Vec<Field> {
+    let now = Timestamp::from_seconds(summary.now_unix_seconds);
+    let sealed = match moment(summary.sealed_through_unix_seconds) {
+        Some(hour) => {
+            let end = Hour::containing(hour).end();
+            format!("up to {end} ({})", ago(end, now))
+        }
+        None => "nothing yet".to_owned(),
+    };
+    let state = if summary.accepting {
+        "takes usage".to_owned()
+    } else {
+        let fault = given(summary.fault.clone()).unwrap_or_else(|| "no reason given".to_owned());
+        format!("TAKES NO USAGE: {fault}")
+    };
+    vec![
+        (
+            "agent",
+            format!("{} (tallyman {})", summary.agent_id, summary.version),
+        ),
+        ("state", state),
+        ("time", now.to_string()),
+        ("sealed", sealed),
+        ("open", count(summary.open_buckets, "bucket")),
+    ]
+}
+
+fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
+    let mut lines = vec![
+        (
+            "customers",
+            format!("{}, known to AWS by {}", product.customers, product.identity),
+        ),
+        ("unsent", unsent(product, now)),
+    ];
+    if let Some(deadline) = moment(product.nearest_deadline_unix_seconds) {
+        lines.push((
+            "deadline",
+            format!("{} (AWS takes it until {deadline})", left(deadline, now)),
+        ));
+    }
+    if !product.last_error.is_empty() {
+        lines.push(("because", product.last_error.clone()));
+    }
+    let held = match product.records_held {
+        0 => "none".to_owned(),
+        records => format!(
+            "{} for a person to decide: see `tallyman held`",
+            count(records, "record")
+        ),
+    };
+    let last_success = moment(product.last_success_unix_seconds);
+    let last_success = last_success.map_or_else(
+        || "AWS took none yet".to_owned(),
+        |then| format!("last {}", ago(then, now)),
+    );
+    lines.push(("held", held));
+    lines.push((
+        "accepted",
+        format!("{}, {last_success}", count(product.records_accepted, "record")),
+    ));
+    lines
+}
+
+fn unsent(product: &ProductSummary, now: Timestamp) -> String {
+    let records = match product.records_unsent {
+        0 => "none".to_owned(),
+        records => count(records, "record"),
+    };
+    match moment(product.oldest_unsent_unix_seconds) {
+        Some(hour) => format!("{records}, the oldest of the hour {hour} ({})", ago(hour, now)),
+        None => records,
+    }
+}
+
+fn dimension_table(dimensions: &[DimensionSummary]) -> Table {
+    let mut table = Table::new(&[
+        text("dimension, in base units"),
+        number("open"),
+        number("unsent"),
+        number("held"),
+    ]);
+    for dimension in dimensions {
+        let DimensionSummary {
+            name,
+            open,
+            unsent,
+            held,
+        } = dimension.clone();
+        table.row([name, open, unsent, held]);
+    }
+    table
+}
+
+/// One line each, values below each other.
+fn fields(indent: usize, fields: &[Field]) -> String {
+    let mut lines = String::new();
+    for (label, value) in fields {
+        lines.push_str(&format!(
+            "{:indent$}{label:<LABEL_WIDTH$}{}\n",
+            "",
+            printable(value)
+        ));
+    }
+    lines
+}
+
+/// The longest label and a gap.
+const LABEL_WIDTH: usize = 11;
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+#[derive(Serialize)]
+struct SummaryJson {
+    version: String,
+    agent_id: String,
+    now: Option<String>,
+    accepting: bool,
+    fault: Option<String>,
+    /// The start of the last sealed hour.
+    sealed_through: Option<String>,
+    open_buckets: u64,
+    products: Vec<ProductJson>,
+}
+
+#[derive(Serialize)]
+struct ProductJson {
+    code: String,
+    identity: String,
+    customers: u64,
+    records_unsent: u64,
+    oldest_unsent: Option<String>,
+    nearest_deadline: Option<String>,
+    records_held: u64,
+    records_accepted: u64,
+    last_success: Option<String>,
+    last_error: Option<String>,
+    dimensions: Vec<DimensionJson>,
+}
+
+/// Amounts in base units, as text.
+#[derive(Serialize)]
+struct DimensionJson {
+    name: String,
+    open: String,
+    unsent: String,
+    held: String,
+}
+
+impl From<Summary> for SummaryJson {
+    fn from(summary: Summary) -> Self {
+        Self {
+            version: summary.version,
+            agent_id: summary.agent_id,
+            now: rfc3339(summary.now_unix_seconds),
+            accepting: summary.accepting,
+            fault: given(summary.fault),
+            sealed_through: rfc3339(summary.sealed_through_unix_seconds),
+            open_buckets: summary.open_buckets,
+            products: summary.products.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<ProductSummary> for ProductJson {
+    fn from(product: ProductSummary) -> Self {
+        Self {
+            code: product.code,
+            identity: product.identity,
+            customers: product.customers,
+            records_unsent: product.records_unsent,
+            oldest_unsent: rfc3339(product.oldest_unsent_unix_seconds),
+            nearest_deadline: rfc3339(product.nearest_deadline_unix_seconds),
+            records_held: product.records_held,
+            records_accepted: product.records_accepted,
+            last_success: rfc3339(product.last_success_unix_seconds),
+            last_error: given(product.last_error),
+            dimensions: product.dimensions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<DimensionSummary> for DimensionJson {
+    fn from(
+        DimensionSummary {
+            name,
+            open,
+            unsent,
+            held,
+        }: DimensionSummary,
+    ) -> Self {
+        Self {
+            name,
+            open,
+            unsent,
+            held,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::summary, *};
+
+    #[test]
+    fn an_operator_sees_what_waits_how_long_and_why() {
+        let expected = "\
+agent      node-a (tallyman 0.1.0)
+state      takes usage
+time       2026-11-22T10:12:00Z
+sealed     up to 2026-11-22T10:00:00Z (12m ago)
+open       7 buckets
+
+product prod
+  customers  3, known to AWS by account
+  unsent     2 records, the oldest of the hour 2026-11-22T09:00:00Z (1h 12m ago)
+  deadline   22h 48m left (AWS takes it until 2026-11-23T09:00:00Z)
+  because    ThrottlingException: slow down
+  held       1 record for a person to decide: see `tallyman held`
+  accepted   120 records, last 3m ago
+  dimension, in base units   open       unsent  held
+  gb_out                    12345  98765432109     0
+  requests                      1            0    17
+";
+        assert_eq!(render(&summary()), expected);
+    }
+
+    #[test]
+    fn a_fresh_agent_and_a_broken_one_say_so() {
+        let fresh = render(&Summary {
+            accepting: true,
+            products: vec![ProductSummary::default()],
+            ..Summary::default()
+        });
+        for words in [
+            "nothing yet",
+            "0 buckets",
+            "unsent     none\n",
+            "held       none\n",
+            "AWS took none yet",
+        ] {
+            assert!(fresh.contains(words), "{words} not in\n{fresh}");
+        }
+        let broken = render(&Summary {
+            fault: "the disk is full".to_owned(),
+            ..Summary::default()
+        });
+        assert!(broken.contains("TAKES NO USAGE: the disk is full"), "{broken}");
+    }
+
+    #[test]
+    fn machines_get_one_object_with_stable_keys() {
+        let json = serde_json::to_value(SummaryJson::from(summary())).unwrap();
+        let expected = serde_json::json!({
+            "version": "0.1.0", "agent_id": "node-a", "now": "2026-11-22T10:12:00Z", "accepting": true, "fault": null,
+            "sealed_through": "2026-11-22T09:00:00Z", "open_buckets": 7,
+            "products": [{
+                "code": "prod", "identity": "account", "customers": 3, "records_unsent": 2,
+                "oldest_unsent": "2026-11-22T09:00:00Z", "nearest_deadline": "2026-11-23T09:00:00Z",
+                "records_held": 1, "records_accepted": 120, "last_success": "2026-11-22T10:09:00Z",
+                "last_error": "ThrottlingException: slow down",
+                "dimensions": [
+                    {"name": "gb_out", "open": "12345", "unsent": "98765432109", "held": "0"},
+                    {"name": "requests", "open": "1", "unsent": "0", "held": "17"},
+                ],
+            }],
+        });
+        assert_eq!(json, expected);
+    }
+}

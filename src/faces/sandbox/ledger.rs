@@ -1,0 +1,178 @@
+//! What has been metered: one entry per slot, and the first quantity stays for ever.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    allocations::{Allocations, Tags},
+    request::UsageRecord,
+};
+use crate::domain::{
+    quantity::Quantity,
+    record::Slot,
+    time::{Hour, Timestamp},
+};
+
+/// One line of the bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BilledRecord {
+    /// The product code; empty with a license.
+    pub product: String,
+    pub license_arn: String,
+    pub account_id: String,
+    pub customer_identifier: String,
+    pub dimension: String,
+    pub hour: Hour,
+    /// As first sent.
+    pub timestamp: Timestamp,
+    pub quantity: Quantity,
+    pub metering_record_id: String,
+    pub allocations: Vec<BilledAllocation>,
+    /// How often it was sent and answered with Success.
+    pub calls: u32,
+}
+
+/// The part of a record that belongs to one set of tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BilledAllocation {
+    pub tags: BTreeMap<String, String>,
+    pub quantity: Quantity,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    /// By product code (empty with a license) and slot.
+    entries: BTreeMap<(Arc<str>, Slot), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    timestamp: Timestamp,
+    quantity: Quantity,
+    allocations: Allocations,
+    metering_record_id: String,
+    calls: u32,
+}
+
+impl Ledger {
+    /// Meters the record unless its slot is taken. Returns the slot's id if it holds this very usage, now or from
+    /// before; `None` if it holds another.
+    ///
+    /// The same quantity under other tags counts as another usage: the bill would not be what was sent.
+    pub(super) fn meter(
+        &mut self,
+        product: &Arc<str>,
+        record: &UsageRecord,
+        new_id: impl FnOnce() -> String,
+    ) -> Option<&str> {
+        let slot = (product.clone(), record.slot.clone());
+        let entry = self.entries.entry(slot).or_insert_with(|| Entry {
+            timestamp: record.timestamp,
+            quantity: record.quantity,
+            allocations: record.allocations.clone(),
+            metering_record_id: new_id(),
+            calls: 0,
+        });
+        if (entry.quantity, &entry.allocations) != (record.quantity, &record.allocations) {
+            return None;
+        }
+        entry.calls = entry.calls.saturating_add(1);
+        Some(&entry.metering_record_id)
+    }
+
+    /// Sorted by product, customer, dimension and hour.
+    pub(super) fn billed(&self) -> Vec<BilledRecord> {
+        self.entries.iter().map(|((product, slot), entry)| entry.billed(product, slot)).collect()
+    }
+}
+
+impl Entry {
+    fn billed(&self, product: &str, slot: &Slot) -> BilledRecord {
+        let customer = slot.identity.fields();
+        let allocation = |(tags, quantity): (&Tags, &Quantity)| BilledAllocation { tags: tags.clone(), quantity: *quantity };
+        BilledRecord {
+            product: product.to_owned(),
+            license_arn: customer.license_arn.to_owned(),
+            account_id: customer.account_id.to_owned(),
+            customer_identifier: customer.customer_identifier.to_owned(),
+            dimension: slot.dimension.to_string(),
+            hour: slot.hour,
+            timestamp: self.timestamp,
+            quantity: self.quantity,
+            metering_record_id: self.metering_record_id.clone(),
+            allocations: self.allocations.iter().map(allocation).collect(),
+            calls: self.calls,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::faces::sandbox::{
+        request::{Call, tests::record},
+        wire::WireCall,
+    };
+
+    fn meter(ledger: &mut Ledger, id: &str, fields: Value) -> Option<String> {
+        let body = json!({"ProductCode": "prod", "UsageRecords": [record(fields)]});
+        let call = Call::parse(WireCall::read(body.to_string().as_bytes()).unwrap()).unwrap();
+        ledger.meter(&call.product, &call.records[0], || id.to_owned()).map(ToOwned::to_owned)
+    }
+
+    fn first(id: &str) -> Option<String> {
+        Some(id.to_owned())
+    }
+
+    #[test]
+    fn an_equal_quantity_again_has_the_same_id() {
+        let mut ledger = Ledger::default();
+        assert_eq!(meter(&mut ledger, "a", json!({"Quantity": 17})), first("a"));
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 17})), first("a"));
+        let decimal = json!({"Quantity": null, "QuantityAsDecimal": "17.00"});
+        assert_eq!(meter(&mut ledger, "c", decimal), first("a"));
+        let billed = ledger.billed();
+        assert_eq!((billed.len(), billed[0].calls), (1, 3));
+    }
+
+    #[test]
+    fn another_quantity_is_a_duplicate_and_the_first_one_stays() {
+        let mut ledger = Ledger::default();
+        meter(&mut ledger, "a", json!({"Quantity": 17}));
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 18})), None);
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 0})), None);
+        let billed = ledger.billed();
+        assert_eq!((billed[0].quantity.to_string(), billed[0].calls), ("17".to_owned(), 1));
+    }
+
+    #[test]
+    fn a_slot_is_a_customer_dimension_and_utc_hour() {
+        let mut ledger = Ledger::default();
+        meter(&mut ledger, "a", json!({}));
+        assert_eq!(meter(&mut ledger, "b", json!({"Timestamp": 1_793_620_800 + 3599})), first("a"));
+        for (id, other) in [
+            ("b", json!({"Timestamp": 1_793_620_800 + 3600})),
+            ("c", json!({"Dimension": "Requests"})),
+            ("d", json!({"CustomerAWSAccountId": "210987654321"})),
+            ("e", json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "123456789012"})),
+        ] {
+            assert_eq!(meter(&mut ledger, id, other), first(id));
+        }
+        assert_eq!(ledger.billed().len(), 5);
+    }
+
+    #[test]
+    fn other_allocations_of_the_same_quantity_are_another_usage() {
+        let mut ledger = Ledger::default();
+        let share = |quantity: u32, team: &str| {
+            json!({"AllocatedUsageQuantity": quantity, "Tags": [{"Key": "team", "Value": team}]})
+        };
+        let split = |shares: Value| json!({"UsageAllocations": shares});
+        meter(&mut ledger, "a", split(json!([share(2, "x"), share(3, "y")])));
+        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "y"), share(2, "x")]))), first("a"));
+        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "x"), share(2, "y")]))), None);
+        assert_eq!(meter(&mut ledger, "b", json!({})), None);
+        assert_eq!(ledger.billed()[0].allocations.len(), 2);
+    }
+}

@@ -1,0 +1,53 @@
+//! What came in and how it was answered, for tests to look at.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::exception::{Exception, Kind};
+
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Calls by what was answered: an exception's name, or `Answered`.
+    by_result: BTreeMap<&'static str, u64>,
+    /// Records of answered calls by their status.
+    records: BTreeMap<&'static str, u64>,
+    /// Calls whose answer, whatever it was, did not go out.
+    lost: u64,
+    empty_customer_identifier: u64,
+}
+
+impl Tally {
+    pub(super) fn count_call<T>(&mut self, outcome: &Result<T, Exception>, reply_lost: bool) {
+        add_one(self.by_result.entry(outcome.as_ref().map_or_else(|refusal| refusal.kind.name(), |_| "Answered")).or_default());
+        if reply_lost {
+            add_one(&mut self.lost);
+        }
+    }
+
+    pub(super) fn count_record(&mut self, status: &'static str) {
+        add_one(self.records.entry(status).or_default());
+    }
+
+    /// Counts a call with a record whose `CustomerIdentifier` is empty.
+    pub(super) fn count_empty_identifier(&mut self) {
+        add_one(&mut self.empty_customer_identifier);
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let of = |kind: Kind| self.by_result.get(kind.name()).copied().unwrap_or_default();
+        json!({
+            "calls": self.by_result.values().sum::<u64>(),
+            "throttled": of(Kind::Throttling),
+            "errors": of(Kind::InternalServiceError).saturating_add(of(Kind::ServiceUnavailable)),
+            "lost": self.lost,
+            "empty_customer_identifier": self.empty_customer_identifier,
+            "by_result": self.by_result,
+            "records": self.records,
+        })
+    }
+}
+
+fn add_one(count: &mut u64) {
+    *count = count.saturating_add(1);
+}
