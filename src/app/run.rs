@@ -14,7 +14,7 @@ use crate::{
     },
     faces::{
         cli::{Exit, RunArgs, SandboxArgs, load_config},
-        sandbox::{Faults, Sandbox, SandboxOptions},
+        sandbox::{Sandbox, SandboxOptions},
     },
     work::{books::OpenError, phase::Phase},
     worlds::{marketplace::Credentials, store::StoreError},
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn only_loopback_endpoints_are_loopback() {
-        let is_loopback = |url: &str| {
-            super::is_loopback(&Connection {
+        let is_local = |url: &str| {
+            is_loopback(&Connection {
                 region: "us-east-1".to_owned(),
                 endpoint_url: Some(url.to_owned()),
                 role_arn: None,
@@ -175,10 +175,10 @@ mod tests {
             })
         };
         for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
-            assert!(is_loopback(url), "{url}");
+            assert!(is_local(url), "{url}");
         }
         for url in ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""] {
-            assert!(!is_loopback(url), "{url}");
+            assert!(!is_local(url), "{url}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::base::config::{self, Config, ConfigError};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The configuration file. Without one, everything comes from TALLYMAN__SECTION__KEY variables.
+    /// The configuration file. Without one, everything comes from `TALLYMAN__SECTION__KEY` variables.
     #[arg(long, env = "TALLYMAN_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print the configuration as it takes effect, defaults and environment included, as TOML.
@@ -93,7 +93,7 @@ fn show(args: &CheckArgs, config: &Config, printer: &mut Printer<'_>) -> Result<
 }
 
 fn summary(config: &Config) -> String {
-    let mut text = "the configuration is right".to_owned();
+    let mut lines = vec!["the configuration is right".to_owned()];
     for (index, product) in config.catalog.products() {
         let dimensions = count(product.dimensions.len() as u64, "dimension");
         let customers = config
@@ -101,18 +101,18 @@ fn summary(config: &Config) -> String {
             .iter()
             .filter(|customer| customer.product == index)
             .count();
+        let customers = count(customers as u64, "configured customer");
         let others = if product.open {
             ", and whoever else uses it"
         } else {
             ""
         };
-        let customers = count(customers as u64, "configured customer");
-        text.push_str(&format!(
-            "\n  product {}: {dimensions}, {customers}{others}",
+        lines.push(format!(
+            "  product {}: {dimensions}, {customers}{others}",
             product.code
         ));
     }
-    text
+    lines.join("\n")
 }
 
 /// The answer as JSON.

@@ -18,9 +18,9 @@ use crate::base::proto::{
 
 /// Global, so that they may also stand after a subcommand of a subcommand.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "The agent")]
-pub struct AgentArgs {
-    /// Where the agent listens: host:port, http://host:port, https://host:port or unix:/path.
+#[command(next_help_heading = "Options for the way to the agent")]
+pub(super) struct AgentArgs {
+    /// Where the agent listens: `host:port`, `http://host:port`, `https://host:port` or `unix:/path`.
     #[arg(
         long,
         global = true,

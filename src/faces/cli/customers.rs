@@ -20,13 +20,13 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct CustomersArgs {
-    #[command(flatten)]
-    agent: AgentArgs,
     /// The product's code. May be left out when the agent serves only one; for the list, when all are wanted.
     #[arg(long, global = true, value_name = "CODE")]
     product: Option<String>,
     #[command(subcommand)]
     action: Option<CustomersAction>,
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,7 +58,7 @@ struct PutArgs {
     /// The buyer's license, beside the account.
     #[arg(long, value_name = "ARN")]
     license_arn: Option<String>,
-    /// The identifier that ResolveCustomer gave (older products).
+    /// The identifier that `ResolveCustomer` gave (older products).
     #[arg(long, value_name = "TEXT")]
     customer_identifier: Option<String>,
     /// When the subscription began (RFC 3339). [default: now]

@@ -25,8 +25,6 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct EmitArgs {
-    #[command(flatten)]
-    agent: AgentArgs,
     /// The key under which the application knows the customer.
     #[arg(long, value_name = "KEY")]
     customer: String,
@@ -57,6 +55,8 @@ pub struct EmitArgs {
     /// How long a request is repeated while the agent is full or unavailable.
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_timeout)]
     timeout: Duration,
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 /// An event's time as it travels.
@@ -186,7 +186,9 @@ impl Sender {
     fn advice(&self) -> String {
         match &self.event_id {
             Some(id) => {
-                format!("The same command with --event-id {id} may be repeated: nothing counts twice")
+                format!(
+                    "The same command with --event-id {id} may be repeated within the dedup window: nothing counts twice"
+                )
             }
             None => "Whether the last request counted is not known".to_owned(),
         }

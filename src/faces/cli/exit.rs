@@ -55,8 +55,6 @@ pub(super) enum Failure {
         cause: String,
         advice: String,
     },
-    #[error("the agent answered `{0}`, which makes no sense here")]
-    Nonsense(String),
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -67,7 +65,6 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } | Self::GaveUp { .. } => Exit::TryLater,
             Self::Call(status) => exit_for(status),
-            Self::Nonsense(_) => Exit::Internal,
             Self::Output(_) => Exit::Storage,
         }
     }
@@ -119,6 +116,7 @@ pub(super) fn describe(status: &Status) -> String {
         Code::Unauthenticated | Code::PermissionDenied => {
             format!("the agent refuses this client: {message} (--token-file names the file with its token)")
         }
+        Code::Unimplemented => format!("the agent cannot do this: {message}"),
         Code::Unavailable | Code::ResourceExhausted => format!("the agent takes nothing just now: {message}"),
         _ => message.to_owned(),
     }

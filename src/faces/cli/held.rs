@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser};
 use serde::Serialize;
-use tonic::Code;
 
 use super::{
     connect::{Agent, AgentArgs},
@@ -15,13 +14,13 @@ use crate::base::proto::{DecideHeldRequest, ListHeldRequest, decide_held_request
 
 #[derive(Debug, Args)]
 pub struct HeldArgs {
-    #[command(flatten)]
-    agent: AgentArgs,
     /// Only this product's, by its code; for the list.
     #[arg(long, global = true, value_name = "CODE")]
     product: Option<String>,
     #[command(subcommand)]
     action: Option<HeldAction>,
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,15 +97,7 @@ async fn decide(
         reason: args.reason,
         decided_by: args.by,
     };
-    let decided = match agent.ledger().decide_held(request).await {
-        Ok(answer) => answer.into_inner().decided,
-        Err(status) if status.code() == Code::Unimplemented => {
-            printer
-                .note("this version of the agent cannot carry out decisions yet; the records stay held")?;
-            return Ok(Exit::Failed);
-        }
-        Err(status) => return Err(status.into()),
-    };
+    let decided = agent.ledger().decide_held(request).await?.into_inner().decided;
     if printer.is_json() {
         printer.json(&DecidedJson { decided })?;
     } else {

@@ -41,22 +41,24 @@ pub use status::StatusArgs;
 use exit::Failure;
 use output::Printer;
 
-/// Usage metering for SaaS products sold on AWS Marketplace: exact, durable, on time.
+/// Usage metering for products sold on AWS Marketplace: exact, durable, on time.
 #[derive(Debug, Parser)]
 #[command(name = "tallyman", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// How results are printed: for people, or one JSON object per line.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
     /// The least important messages that are logged.
-    #[arg(long, global = true, env = "TALLYMAN_LOG", default_value = "info", value_name = "LEVEL", value_parser = levels())]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TALLYMAN_LOG", default_value = "info", value_name = "LEVEL", value_parser = levels())]
     pub log: LevelFilter,
     /// How log messages are written.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t, value_name = "FORM")]
     pub log_format: LogFormat,
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EVERYWHERE: &str = "Options of every command";
 
 const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the work failed, 64 wrong usage or configuration, 70 a fault of tallyman, \
                           74 storage, 75 try again later.";

@@ -15,8 +15,6 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct RecordsArgs {
-    #[command(flatten)]
-    agent: AgentArgs,
     /// Only this product's, by its code.
     #[arg(long, value_name = "CODE")]
     product: Option<String>,
@@ -38,6 +36,8 @@ pub struct RecordsArgs {
     /// How many to show at most.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
+    #[command(flatten)]
+    agent: AgentArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,18 +1,18 @@
 //! `tallyman status`: how an agent is doing, at a glance.
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{
     connect::{Agent, AgentArgs},
     exit::{Exit, Failure},
     output::Printer,
-    show::{ago, count, given, left, moment, rfc3339},
+    show::{ago, count, given, left, moment},
     table::{Table, number, printable, text},
 };
 use crate::{
     base::proto::{DimensionSummary, GetSummaryRequest, ProductSummary, Summary},
     domain::time::{Hour, Timestamp},
+    faces::summary::to_json,
 };
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<
         .await?
         .into_inner();
     if printer.is_json() {
-        printer.json(&SummaryJson::from(summary))?;
+        printer.json(&to_json(&summary))?;
     } else {
         printer.text(&render(&summary))?;
     }
@@ -37,20 +37,22 @@ pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<
 }
 
 fn render(summary: &Summary) -> String {
-    let mut page = fields(0, &agent_fields(summary));
+    let now = Timestamp::from_seconds(summary.now_unix_seconds);
+    let mut page = lines(&agent_fields(summary, now));
     for product in &summary.products {
-        let now = Timestamp::from_seconds(summary.now_unix_seconds);
-        page.push_str(&format!("\nproduct {}\n", printable(&product.code)));
-        page.push_str(&fields(2, &product_fields(product, now)));
-        page.push_str(&indented(&dimension_table(&product.dimensions).render()));
+        page.push(String::new());
+        page.push(format!("product {}", printable(&product.code)));
+        page.extend(indented(lines(&product_fields(product, now))));
+        let table = dimension_table(&product.dimensions).render();
+        page.extend(indented(table.lines().map(str::to_owned)));
     }
-    page
+    page.push(String::new());
+    page.join("\n")
 }
 
 type Field = (&'static str, String);
 
-fn agent_fields(summary: &Summary) -> Vec<Field> {
-    let now = Timestamp::from_seconds(summary.now_unix_seconds);
+fn agent_fields(summary: &Summary, now: Timestamp) -> Vec<Field> {
     let sealed = match moment(summary.sealed_through_unix_seconds) {
         Some(hour) => {
             let end = Hour::containing(hour).end();
@@ -143,112 +145,19 @@ fn dimension_table(dimensions: &[DimensionSummary]) -> Table {
     table
 }
 
-/// One line each, values below each other.
-fn fields(indent: usize, fields: &[Field]) -> String {
-    let mut lines = String::new();
-    for (label, value) in fields {
-        lines.push_str(&format!(
-            "{:indent$}{label:<LABEL_WIDTH$}{}\n",
-            "",
-            printable(value)
-        ));
-    }
-    lines
+/// One each, values below each other.
+fn lines(fields: &[Field]) -> Vec<String> {
+    fields
+        .iter()
+        .map(|(label, value)| format!("{label:<LABEL_WIDTH$}{}", printable(value)))
+        .collect()
 }
 
 /// The longest label and a gap.
 const LABEL_WIDTH: usize = 11;
 
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
-}
-
-#[derive(Serialize)]
-struct SummaryJson {
-    version: String,
-    agent_id: String,
-    now: Option<String>,
-    accepting: bool,
-    fault: Option<String>,
-    /// The start of the last sealed hour.
-    sealed_through: Option<String>,
-    open_buckets: u64,
-    products: Vec<ProductJson>,
-}
-
-#[derive(Serialize)]
-struct ProductJson {
-    code: String,
-    identity: String,
-    customers: u64,
-    records_unsent: u64,
-    oldest_unsent: Option<String>,
-    nearest_deadline: Option<String>,
-    records_held: u64,
-    records_accepted: u64,
-    last_success: Option<String>,
-    last_error: Option<String>,
-    dimensions: Vec<DimensionJson>,
-}
-
-/// Amounts in base units, as text.
-#[derive(Serialize)]
-struct DimensionJson {
-    name: String,
-    open: String,
-    unsent: String,
-    held: String,
-}
-
-impl From<Summary> for SummaryJson {
-    fn from(summary: Summary) -> Self {
-        Self {
-            version: summary.version,
-            agent_id: summary.agent_id,
-            now: rfc3339(summary.now_unix_seconds),
-            accepting: summary.accepting,
-            fault: given(summary.fault),
-            sealed_through: rfc3339(summary.sealed_through_unix_seconds),
-            open_buckets: summary.open_buckets,
-            products: summary.products.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<ProductSummary> for ProductJson {
-    fn from(product: ProductSummary) -> Self {
-        Self {
-            code: product.code,
-            identity: product.identity,
-            customers: product.customers,
-            records_unsent: product.records_unsent,
-            oldest_unsent: rfc3339(product.oldest_unsent_unix_seconds),
-            nearest_deadline: rfc3339(product.nearest_deadline_unix_seconds),
-            records_held: product.records_held,
-            records_accepted: product.records_accepted,
-            last_success: rfc3339(product.last_success_unix_seconds),
-            last_error: given(product.last_error),
-            dimensions: product.dimensions.into_iter().map(Into::into).collect(),
-        }
-    }
-}
-
-impl From<DimensionSummary> for DimensionJson {
-    fn from(
-        DimensionSummary {
-            name,
-            open,
-            unsent,
-            held,
-        }: DimensionSummary,
-    ) -> Self {
-        Self {
-            name,
-            open,
-            unsent,
-            held,
-        }
-    }
+fn indented(lines: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    lines.into_iter().map(|line| format!("  {line}"))
 }
 
 #[cfg(test)]
@@ -303,7 +212,7 @@ product prod
 
     #[test]
     fn machines_get_one_object_with_stable_keys() {
-        let json = serde_json::to_value(SummaryJson::from(summary())).unwrap();
+        let json = to_json(&summary());
         let expected = serde_json::json!({
             "version": "0.1.0", "agent_id": "node-a", "now": "2026-11-22T10:12:00Z", "accepting": true, "fault": null,
             "sealed_through": "2026-11-22T09:00:00Z", "open_buckets": 7,

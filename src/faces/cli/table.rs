@@ -67,19 +67,18 @@ impl Table {
     }
 
     fn line<'t>(&self, cells: impl Iterator<Item = &'t str>, widths: &[usize]) -> String {
-        let mut line = String::new();
-        for ((cell, column), &width) in cells
+        let shown = cells
             .zip(&self.columns)
             .zip(widths)
-            .filter(|(_, width)| **width > 0)
-        {
-            let gap = if line.is_empty() { "" } else { GAP };
-            line.push_str(&if column.is_number {
-                format!("{gap}{cell:>width$}")
+            .filter(|(_, width)| **width > 0);
+        let padded = shown.map(|((cell, column), &width)| {
+            if column.is_number {
+                format!("{cell:>width$}")
             } else {
-                format!("{gap}{cell:<width$}")
-            });
-        }
+                format!("{cell:<width$}")
+            }
+        });
+        let line = padded.collect::<Vec<_>>().join(GAP);
         format!("{}\n", line.trim_end())
     }
 }

@@ -137,7 +137,8 @@ fn clap_finds_no_fault_in_the_grammar() {
 #[test]
 fn the_commands_of_the_interface_are_understood() {
     let lines = [
-        "tallyman run --config /etc/tallyman.toml --sandbox",
+        "tallyman run --config /etc/tallyman.toml",
+        "tallyman run --config /etc/tallyman.toml --sandbox --throttle 0.5 --latency 20",
         "tallyman run --clock anchor=1000,start=2026-11-30T22:00:00Z,speed=60 --log debug --log-format json",
         "tallyman demo --hours 3 --speed 900 --seed 7",
         "tallyman sandbox --listen 127.0.0.1:0 --seed 1 --config x.toml",
@@ -171,6 +172,7 @@ fn wrong_usage_is_64_and_asking_for_help_is_no_fault() {
         "tallyman fly",
         "tallyman run --clock noon",
         "tallyman run --log loud",
+        "tallyman run --throttle 0.5",
         "tallyman demo --hours 0",
         "tallyman demo --speed nan",
         "tallyman status --address nowhere",
@@ -397,7 +399,7 @@ impl LedgerService for Canned {
         let is_carry = request.decision() == Decision::Carry;
         self.decisions.lock().unwrap().push(request);
         if is_carry {
-            Err(Status::unimplemented(""))
+            Err(Status::unimplemented("not in this version"))
         } else {
             Ok(Response::new(DecideHeldResponse { decided }))
         }
@@ -625,7 +627,10 @@ async fn held_records_are_listed_and_decided() {
     );
     let ran = run_line("held carry 1 --reason later", &address).await;
     assert_eq!(ran.exit, 1);
-    assert!(ran.notes.contains("stay held"), "{ran:?}");
+    assert!(
+        ran.notes.contains("cannot do this: not in this version"),
+        "{ran:?}"
+    );
 }
 
 #[tokio::test]

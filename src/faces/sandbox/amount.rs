@@ -20,7 +20,11 @@ impl Amount {
     /// What a record without a quantity reports.
     pub(super) const ZERO: Self = Self { quantity: Quantity::ZERO, form: Form::Whole };
 
-    pub(super) fn parse(path: &str, whole: Option<i64>, decimal: Option<&str>) -> Result<Option<Self>, Exception> {
+    pub(super) fn parse(
+        path: &str,
+        whole: Option<i64>,
+        decimal: Option<&str>,
+    ) -> Result<Option<Self>, Exception> {
         match (whole, decimal) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {

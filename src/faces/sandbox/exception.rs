@@ -30,7 +30,7 @@ impl Kind {
         Exception { kind: self, message: message.into() }
     }
 
-    /// The name on the wire. Those that the service's model does not list are AWS's errors common to all services.
+    /// The name on the wire. Those that the service's model does not list are common to all of AWS.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::InternalServiceError => "InternalServiceErrorException",
@@ -70,11 +70,13 @@ impl Kind {
     }
 }
 
-/// A value outside its range or pattern, in the words of AWS: `path` is like `usageRecords.3.member.dimension`.
+/// A value outside its range or pattern, in the words of AWS: `path` is like
+/// `usageRecords.3.member.dimension`.
 pub(super) fn violation(path: &str, value: &str, must: &str) -> Exception {
     const SHOWN: usize = 100;
     let value: String = value.chars().take(SHOWN).collect();
     Kind::Validation.because(format!(
-        "1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: Member must {must}"
+        "1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: \
+         Member must {must}"
     ))
 }

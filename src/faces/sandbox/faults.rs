@@ -8,8 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::domain::time::Timestamp;
 
-/// Probabilities are per call unless said otherwise, from 0 (never) to 1 (always).
+// What a caller of the sandbox may run into. Probabilities go from 0, never, to 1, always.
+// (Not as documentation: clap would take it for the help of the command that has these flags.)
 #[derive(Clone, Debug, Default, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Faults")]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
     /// Probability that a call is answered with `ThrottlingException`
@@ -58,9 +60,14 @@ impl FromStr for Outage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (start, end) = text.split_once('/').ok_or("an outage is given as START/END, two RFC 3339 times")?;
+        let (start, end) =
+            text.split_once('/').ok_or("an outage is given as START/END, two RFC 3339 times")?;
         let outage = Self { start: start.parse()?, end: end.parse()? };
-        if outage.start < outage.end { Ok(outage) } else { Err("an outage must end after its start".to_owned()) }
+        if outage.start < outage.end {
+            Ok(outage)
+        } else {
+            Err("an outage must end after its start".to_owned())
+        }
     }
 }
 
@@ -95,8 +102,8 @@ pub(super) struct Luck {
 }
 
 impl Luck {
-    /// Every call takes the same from the sandbox's randomness, whatever its records and the faults in force: so the
-    /// n-th call of a seed has the same luck in every run.
+    /// Every call takes the same from the sandbox's randomness, whatever its records and the faults in force,
+    /// so that the n-th call of a seed has the same luck in every run.
     pub(super) fn draw(faults: &Faults, randomness: &mut Rng) -> Self {
         let mut rng = randomness.fork();
         let throttled = strikes(&mut rng, faults.throttle);
@@ -126,7 +133,9 @@ impl RateLimit {
     /// Takes one call out of the bucket; says whether there was one.
     pub(super) fn take(&mut self, now: Duration, calls_per_second: u32) -> bool {
         const BURST: Duration = Duration::from_secs(1);
-        let Some(refill) = BURST.checked_div(calls_per_second) else { return false };
+        let Some(refill) = BURST.checked_div(calls_per_second) else {
+            return false;
+        };
         let full_at = self.full_at.max(now).saturating_add(refill);
         let is_there = full_at <= now.saturating_add(BURST);
         if is_there {
@@ -224,14 +233,17 @@ mod tests {
         ] {
             assert!(from_flags(&[&format!("{flag}={value}")]).is_err(), "{flag} {value}");
         }
-        for json in [r#"{"throttle": 2}"#, r#"{"thottle": 0.5}"#, r#"{"latency": -1}"#, r#"{"outage": "now"}"#] {
+        for json in
+            [r#"{"throttle": 2}"#, r#"{"thottle": 0.5}"#, r#"{"latency": -1}"#, r#"{"outage": "now"}"#]
+        {
             assert!(serde_json::from_str::<Faults>(json).is_err(), "{json}");
         }
     }
 
     #[test]
     fn a_seed_decides_the_luck_of_every_call() {
-        let faults = Faults { throttle: 0.3, error: 0.3, lose_reply: 0.3, unprocessed: 0.3, ..Faults::default() };
+        let faults =
+            Faults { throttle: 0.3, error: 0.3, lose_reply: 0.3, unprocessed: 0.3, ..Faults::default() };
         assert_eq!(luck(&faults, 7), luck(&faults, 7));
         assert_ne!(luck(&faults, 7), luck(&faults, 8));
         let throttled = luck(&faults, 7).iter().filter(|luck| luck.0).count();

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::domain::time::Timestamp;
 
-/// So much of a request is read, though less than 1 MB is allowed: a client that is cut off while it still sends
-/// would not see why.
+/// So much of a request is read, though less than 1 MB is allowed: a client that is cut off while it still
+/// sends would not see why.
 const MAX_READ: usize = 16 * 1024 * 1024;
 const AWS_JSON: &str = "application/x-amz-json-1.1";
 
@@ -49,8 +49,7 @@ async fn call(
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
     let is_signed = headers.contains_key(header::AUTHORIZATION);
     let answer = sandbox.call(Request { target, is_signed, body: &body });
-    let result = answer.outcome.as_ref().map_or_else(|refusal| refusal.kind.name(), |_| "Answered");
-    debug!(request_id = answer.request_id, result, is_lost = answer.is_lost, "call");
+    debug!(request_id = answer.request_id, result = answer.result(), is_lost = answer.is_lost, "call");
     sleep(answer.latency).await;
     if answer.is_lost {
         scissors.cut();
@@ -115,7 +114,7 @@ async fn faults(State(sandbox): State<Sandbox>) -> Json<Faults> {
     Json(sandbox.marketplace().faults().clone())
 }
 
-/// Replaces all faults: those that the body leaves out are off. No content type is asked for, to suit `curl -d`.
+/// Replaces all faults: those that the body leaves out are off. Any content type will do, to suit `curl -d`.
 async fn set_faults(State(sandbox): State<Sandbox>, body: Bytes) -> Response {
     match serde_json::from_slice::<Faults>(&body) {
         Ok(faults) => {

@@ -54,8 +54,8 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Meters the record unless its slot is taken. Returns the slot's id if it holds this very usage, now or from
-    /// before; `None` if it holds another.
+    /// Meters the record unless its slot is taken. Returns the slot's id if it holds this very usage, now or
+    /// from before; `None` if it holds another.
     ///
     /// The same quantity under other tags counts as another usage: the bill would not be what was sent.
     pub(super) fn meter(
@@ -88,7 +88,10 @@ impl Ledger {
 impl Entry {
     fn billed(&self, product: &str, slot: &Slot) -> BilledRecord {
         let customer = slot.identity.fields();
-        let allocation = |(tags, quantity): (&Tags, &Quantity)| BilledAllocation { tags: tags.clone(), quantity: *quantity };
+        let allocation = |(tags, quantity): (&Tags, &Quantity)| BilledAllocation {
+            tags: tags.clone(),
+            quantity: *quantity,
+        };
         BilledRecord {
             product: product.to_owned(),
             license_arn: customer.license_arn.to_owned(),
@@ -110,28 +113,22 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::faces::sandbox::{
-        request::{Call, tests::record},
-        wire::WireCall,
-    };
+    use crate::faces::sandbox::{request::Call, tests::record, wire::WireCall};
 
-    fn meter(ledger: &mut Ledger, id: &str, fields: Value) -> Option<String> {
+    /// The id under which the usage is metered, or "duplicate".
+    fn meter(ledger: &mut Ledger, id: &str, fields: Value) -> String {
         let body = json!({"ProductCode": "prod", "UsageRecords": [record(fields)]});
         let call = Call::parse(WireCall::read(body.to_string().as_bytes()).unwrap()).unwrap();
-        ledger.meter(&call.product, &call.records[0], || id.to_owned()).map(ToOwned::to_owned)
-    }
-
-    fn first(id: &str) -> Option<String> {
-        Some(id.to_owned())
+        ledger.meter(&call.product, &call.records[0], || id.to_owned()).unwrap_or("duplicate").to_owned()
     }
 
     #[test]
     fn an_equal_quantity_again_has_the_same_id() {
         let mut ledger = Ledger::default();
-        assert_eq!(meter(&mut ledger, "a", json!({"Quantity": 17})), first("a"));
-        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 17})), first("a"));
+        assert_eq!(meter(&mut ledger, "a", json!({"Quantity": 17})), "a");
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 17})), "a");
         let decimal = json!({"Quantity": null, "QuantityAsDecimal": "17.00"});
-        assert_eq!(meter(&mut ledger, "c", decimal), first("a"));
+        assert_eq!(meter(&mut ledger, "c", decimal), "a");
         let billed = ledger.billed();
         assert_eq!((billed.len(), billed[0].calls), (1, 3));
     }
@@ -140,8 +137,8 @@ mod tests {
     fn another_quantity_is_a_duplicate_and_the_first_one_stays() {
         let mut ledger = Ledger::default();
         meter(&mut ledger, "a", json!({"Quantity": 17}));
-        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 18})), None);
-        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 0})), None);
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 18})), "duplicate");
+        assert_eq!(meter(&mut ledger, "b", json!({"Quantity": 0})), "duplicate");
         let billed = ledger.billed();
         assert_eq!((billed[0].quantity.to_string(), billed[0].calls), ("17".to_owned(), 1));
     }
@@ -150,14 +147,14 @@ mod tests {
     fn a_slot_is_a_customer_dimension_and_utc_hour() {
         let mut ledger = Ledger::default();
         meter(&mut ledger, "a", json!({}));
-        assert_eq!(meter(&mut ledger, "b", json!({"Timestamp": 1_793_620_800 + 3599})), first("a"));
+        assert_eq!(meter(&mut ledger, "b", json!({"Timestamp": 1_793_620_800 + 3599})), "a");
         for (id, other) in [
             ("b", json!({"Timestamp": 1_793_620_800 + 3600})),
             ("c", json!({"Dimension": "Requests"})),
             ("d", json!({"CustomerAWSAccountId": "210987654321"})),
             ("e", json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "123456789012"})),
         ] {
-            assert_eq!(meter(&mut ledger, id, other), first(id));
+            assert_eq!(meter(&mut ledger, id, other), id);
         }
         assert_eq!(ledger.billed().len(), 5);
     }
@@ -166,13 +163,14 @@ mod tests {
     fn other_allocations_of_the_same_quantity_are_another_usage() {
         let mut ledger = Ledger::default();
         let share = |quantity: u32, team: &str| {
-            json!({"AllocatedUsageQuantity": quantity, "Tags": [{"Key": "team", "Value": team}]})
+            let tag = json!({"Key": "team", "Value": team});
+            json!({"AllocatedUsageQuantity": quantity, "Tags": [tag]})
         };
         let split = |shares: Value| json!({"UsageAllocations": shares});
         meter(&mut ledger, "a", split(json!([share(2, "x"), share(3, "y")])));
-        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "y"), share(2, "x")]))), first("a"));
-        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "x"), share(2, "y")]))), None);
-        assert_eq!(meter(&mut ledger, "b", json!({})), None);
+        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "y"), share(2, "x")]))), "a");
+        assert_eq!(meter(&mut ledger, "b", split(json!([share(3, "x"), share(2, "y")]))), "duplicate");
+        assert_eq!(meter(&mut ledger, "b", json!({})), "duplicate");
         assert_eq!(ledger.billed()[0].allocations.len(), 2);
     }
 }

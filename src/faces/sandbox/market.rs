@@ -42,7 +42,7 @@ impl Market {
             if let Identity::License { account_id, license_arn } = identity {
                 let license = License { product, account_id: account_id.clone(), since: *since };
                 market.licenses.insert(license_arn.clone(), license);
-                // The account behind a license subscribes to the product, so AWS takes it with the product code too.
+                // The account behind a license subscribes to the product: AWS takes the product code too.
                 market.subscribers.insert((product, Identity::Account { account_id: account_id.clone() }));
             } else {
                 market.subscribers.insert((product, identity.clone()));
@@ -59,7 +59,8 @@ impl Market {
             let index = coded.map_or_else(|| self.licensed_product(record), Ok)?;
             if self.catalog.find_dimension(index, &record.slot.dimension).is_none() {
                 let dimension = &record.slot.dimension;
-                return Err(Kind::InvalidUsageDimension.because(format!("the product has no dimension `{dimension}`")));
+                return Err(Kind::InvalidUsageDimension
+                    .because(format!("the product has no dimension `{dimension}`")));
             }
             products.insert(index);
         }
@@ -97,13 +98,15 @@ impl Market {
         }
     }
 
-    /// The product that an unknown license is taken for: an open one, if possible one that has the dimension, since
-    /// nothing in a license tells its product.
+    /// The product that an unknown license is taken for: an open one, if possible one that has the dimension,
+    /// since nothing in a license tells its product.
     fn open_product(&self, record: &UsageRecord) -> Option<ProductIndex> {
-        let is_open = |(_, product): &(_, &Product)| product.open && product.identity == IdentityMode::License;
+        let is_open =
+            |(_, product): &(_, &Product)| product.open && product.identity == IdentityMode::License;
         let open: Vec<_> = self.catalog.products().filter(is_open).map(|(index, _)| index).collect();
-        let sells = |index: &&ProductIndex| self.catalog.find_dimension(**index, &record.slot.dimension).is_some();
-        open.iter().find(sells).or(open.first()).copied()
+        let sells =
+            |index: &&ProductIndex| self.catalog.find_dimension(**index, &record.slot.dimension).is_some();
+        open.iter().find(sells).or_else(|| open.first()).copied()
     }
 
     /// Whether the record's customer subscribes to the product with this code. A license that passed
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
     use crate::{
         base::config,
-        faces::sandbox::{request::tests::record, wire::WireCall},
+        faces::sandbox::{tests::record, wire::WireCall},
     };
 
     const CONFIG: &str = r#"
@@ -167,7 +170,7 @@ mod tests {
         Market::new(&config::parse(text, "test", std::iter::empty()).unwrap())
     }
 
-    fn call(product: &str, records: Value) -> Call {
+    fn call(product: &str, records: &Value) -> Call {
         let body = json!({"ProductCode": product, "UsageRecords": records});
         Call::parse(WireCall::read(body.to_string().as_bytes()).unwrap()).unwrap()
     }
@@ -179,58 +182,61 @@ mod tests {
         record(json!({"LicenseArn": arn, "Timestamp": start + seconds}))
     }
 
-    fn checked(product: &str, records: Value) -> Result<(), Kind> {
+    fn checked(product: &str, records: &Value) -> Result<(), Kind> {
         market(CONFIG).check(&call(product, records)).map_err(|refusal| refusal.kind)
     }
 
     #[test]
     fn products_and_dimensions_must_be_known() {
-        assert_eq!(checked("closed", json!([record(json!({}))])), Ok(()));
-        assert_eq!(checked("unknown", json!([record(json!({}))])), Err(Kind::InvalidProductCode));
-        assert_eq!(checked("unknown", json!([])), Err(Kind::InvalidProductCode));
+        assert_eq!(checked("closed", &json!([record(json!({}))])), Ok(()));
+        assert_eq!(checked("unknown", &json!([record(json!({}))])), Err(Kind::InvalidProductCode));
+        assert_eq!(checked("unknown", &json!([])), Err(Kind::InvalidProductCode));
         let wrong_case = json!([record(json!({})), record(json!({"Dimension": "Requests"}))]);
-        assert_eq!(checked("closed", wrong_case), Err(Kind::InvalidUsageDimension));
+        assert_eq!(checked("closed", &wrong_case), Err(Kind::InvalidUsageDimension));
     }
 
     #[test]
     fn a_license_must_exist_and_belong_to_the_account() {
-        assert_eq!(checked("", json!([licensed("l-acme", 1800)])), Ok(()));
-        assert_eq!(checked("", json!([licensed("l-unknown", 1800)])), Err(Kind::InvalidLicense));
+        assert_eq!(checked("", &json!([licensed("l-acme", 1800)])), Ok(()));
+        assert_eq!(checked("", &json!([licensed("l-unknown", 1800)])), Err(Kind::InvalidLicense));
         let mut stolen = licensed("l-acme", 1800);
         stolen["CustomerAWSAccountId"] = json!("210987654321");
-        assert_eq!(checked("", json!([stolen])), Err(Kind::InvalidLicense));
+        assert_eq!(checked("", &json!([stolen])), Err(Kind::InvalidLicense));
     }
 
     #[test]
     fn a_license_is_not_valid_before_its_start() {
-        assert_eq!(checked("", json!([licensed("l-acme", 1799)])), Err(Kind::InvalidLicense));
+        assert_eq!(checked("", &json!([licensed("l-acme", 1799)])), Err(Kind::InvalidLicense));
     }
 
     #[test]
     fn licenses_of_two_products_do_not_share_a_call() {
         let two = json!([licensed("l-acme", 1800), licensed("l-another", 1800)]);
-        assert_eq!(checked("", two), Err(Kind::InvalidLicense));
+        assert_eq!(checked("", &two), Err(Kind::InvalidLicense));
     }
 
     #[test]
     fn an_open_product_takes_unknown_licenses() {
         let open = market(&CONFIG.replace(r#"code = "another""#, "code = \"another\"\ncustomers = \"open\""));
-        assert_eq!(open.check(&call("", json!([licensed("l-unknown", 0)]))), Ok(()));
+        assert_eq!(open.check(&call("", &json!([licensed("l-unknown", 0)]))), Ok(()));
         let mut wrong = licensed("l-unknown", 0);
         wrong["Dimension"] = json!("unknown");
-        assert_eq!(open.check(&call("", json!([wrong]))).unwrap_err().kind, Kind::InvalidUsageDimension);
+        assert_eq!(open.check(&call("", &json!([wrong]))).unwrap_err().kind, Kind::InvalidUsageDimension);
     }
 
     #[test]
     fn where_customers_are_registered_only_they_subscribe() {
         let market = market(CONFIG);
         let subscribes = |product: &str, fields: Value| {
-            let call = call(product, json!([record(fields)]));
+            let call = call(product, &json!([record(fields)]));
             market.subscribes(product, &call.records[0])
         };
         assert!(subscribes("closed", json!({})));
         assert!(!subscribes("closed", json!({"CustomerAWSAccountId": "210987654321"})));
-        assert!(!subscribes("closed", json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "123456789012"})));
+        assert!(!subscribes(
+            "closed",
+            json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "123456789012"})
+        ));
         assert!(subscribes("licensed", json!({})), "the account of a license");
         assert!(subscribes("open", json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "anyone"})));
     }

@@ -1,7 +1,7 @@
 //! The sandbox: a local AWS Marketplace, for anyone's tests.
 //!
-//! It takes `BatchMeterUsage` from any AWS SDK whose endpoint is pointed at it, is as strict as AWS's documents, and
-//! shows what was billed. A call passes through, from top to bottom:
+//! It takes `BatchMeterUsage` from any AWS SDK whose endpoint is pointed at it, is as strict as AWS's
+//! documents, and shows what was billed. A call passes through, from top to bottom:
 //!
 //! ```text
 //!   http          headers and body                            connection: cut, for lost replies
@@ -93,7 +93,8 @@ impl Sandbox {
             marketplace: Mutex::new(Marketplace::new(start)),
         }));
         let service = http::router(sandbox.clone()).into_make_service_with_connect_info::<Scissors>();
-        let server = axum::serve(CuttableListener(listener), service).with_graceful_shutdown(tasks.stopping());
+        let server =
+            axum::serve(CuttableListener(listener), service).with_graceful_shutdown(tasks.stopping());
         tasks.spawn("sandbox", async move {
             if let Err(fault) = server.await {
                 error!(%fault, "sandbox stopped serving");

@@ -1,7 +1,7 @@
 //! What `BatchMeterUsage` asks of a request, whatever has been metered before and whoever subscribes.
 //!
-//! Ranges and patterns are those of the service's model (botocore 1.44.5). Where AWS's behaviour is not documented,
-//! the stricter reading rules, so that a program that passes here is not surprised there.
+//! Ranges and patterns are those of the service's model (botocore 1.44.5). Where AWS's behaviour is not
+//! documented, the stricter reading rules, so that a program that passes here is not surprised there.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -51,29 +51,33 @@ impl Call {
             let must = format!("have length less than or equal to {MAX_RECORDS}");
             return Err(violation("usageRecords", &format!("{} records", records.len()), &must));
         }
-        let records: Vec<_> =
-            (1..).zip(records).map(|(number, record)| UsageRecord::parse(number, record)).collect::<Result<_, _>>()?;
+        let records: Vec<_> = (1..)
+            .zip(records)
+            .map(|(number, record)| UsageRecord::parse(number, record))
+            .collect::<Result<_, _>>()?;
         let call = Self { product, records };
         call.check_mode()?;
         call.check_slots()?;
         Ok(call)
     }
 
-    /// A license says which product and agreement is meant, a product code does so for all others. Both for one
-    /// customer and hour are billed twice, so AWS's documents forbid what this refuses.
+    /// A license says which product and agreement is meant; for all others a product code does. Both for one
+    /// customer and hour would be billed twice, so AWS's documents forbid to mix them.
     fn check_mode(&self) -> Result<(), Exception> {
-        let licensed = self.records.iter().filter(|record| record.is_licensed()).count();
-        match (self.records.len().saturating_sub(licensed), licensed, self.product.is_empty()) {
-            (1.., 1.., _) => Err(Kind::Validation.because(
-                "records with a LicenseArn and records without one are in one request: send them apart",
-            )),
-            (_, 1.., false) => {
-                Err(Kind::Validation.because("ProductCode and LicenseArn exclude each other: leave ProductCode out"))
-            }
-            // Not InvalidProductCodeException, which speaks of a code that was passed and does not match.
-            (1.., _, true) => Err(Kind::Validation.because("records without a LicenseArn need a ProductCode")),
-            _ => Ok(()),
+        let some_licensed = self.records.iter().any(UsageRecord::is_licensed);
+        let all_licensed = self.records.iter().all(UsageRecord::is_licensed);
+        let refuse = |why: &str| Err(Kind::Validation.because(why));
+        if some_licensed && !all_licensed {
+            return refuse("records with a LicenseArn and records without one must be sent apart");
         }
+        if some_licensed && !self.product.is_empty() {
+            return refuse("ProductCode and LicenseArn exclude each other: leave ProductCode out");
+        }
+        if !all_licensed && self.product.is_empty() {
+            // Not InvalidProductCodeException, which speaks of a code that was passed and does not match.
+            return refuse("records without a LicenseArn need a ProductCode");
+        }
+        Ok(())
     }
 
     /// What AWS makes of one slot twice in a request is not documented. Never do it.
@@ -141,8 +145,8 @@ fn dimension(path: &str, dimension: Option<String>) -> Result<Arc<str>, Exceptio
 
 /// Exactly one of `CustomerIdentifier` and `CustomerAWSAccountId`; `LicenseArn` beside the latter only.
 ///
-/// An empty `CustomerIdentifier` counts as absent: the Rust SDK always sends it. That AWS sees it so is likely, since
-/// the model allows it, but unproven.
+/// An empty `CustomerIdentifier` counts as absent: the Rust SDK always sends it. That AWS sees it so is
+/// likely, since the model allows it, but unproven.
 fn identity(path: &str, fields: &WireFields) -> Result<Identity, Exception> {
     let identifier = fields.customer_identifier.as_deref().filter(|text| !text.is_empty());
     let account = fields.account_id.as_deref();
@@ -181,14 +185,16 @@ fn license_arn(path: &str, arn: &str) -> Result<Arc<str>, Exception> {
     Err(violation(&format!("{path}.licenseArn"), arn, must))
 }
 
-/// The model's pattern: `arn:aws[a-zA-Z-]*:service:region:account:resource`, where region and account may be empty.
+/// The model's pattern: `arn:aws[a-zA-Z-]*:service:region:account:resource`; region and account may be empty.
 fn is_license_arn(arn: &str) -> bool {
     let is_part = |part: &str, most: usize, others: &[u8]| {
         part.len() <= most && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte))
     };
     let starts_well = |part: &str| part.starts_with(|first: char| first.is_ascii_alphanumeric());
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let &["arn", partition, service, region, account, resource] = parts.as_slice() else { return false };
+    let &["arn", partition, service, region, account, resource] = parts.as_slice() else {
+        return false;
+    };
     let is_partition = partition
         .strip_prefix("aws")
         .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-'));
@@ -212,24 +218,13 @@ fn check_length(path: &str, text: &str, least: usize) -> Result<(), Exception> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::faces::sandbox::tests::{ARN, record};
 
-    pub(in crate::faces::sandbox) const ARN: &str = "arn:aws:license-manager::123456789012:license:l-0123abcd";
-
-    /// A good record for an account, changed by `fields`; null takes a field away.
-    pub(in crate::faces::sandbox) fn record(fields: Value) -> Value {
-        let mut record = json!({
-            "Timestamp": 1_793_620_800, "Dimension": "requests", "CustomerAWSAccountId": "123456789012", "Quantity": 5
-        });
-        let Value::Object(fields) = fields else { panic!("not an object: {fields}") };
-        record.as_object_mut().unwrap().extend(fields);
-        record
-    }
-
-    fn licensed(fields: Value) -> Value {
+    fn licensed(fields: &Value) -> Value {
         let mut record = record(json!({"LicenseArn": ARN}));
         record.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         record
@@ -250,36 +245,42 @@ pub(super) mod tests {
 
     #[test]
     fn usage_records_are_required_and_at_most_25() {
-        let hours = |count: u32| (0..count).map(|n| record(json!({"Dimension": n.to_string()}))).collect::<Vec<_>>();
+        let hours =
+            |count: u32| (0..count).map(|n| record(json!({"Dimension": n.to_string()}))).collect::<Vec<_>>();
         assert_eq!(refused(&json!({"ProductCode": "prod"})), Kind::Validation);
         assert!(call(&json!({"UsageRecords": []})).is_ok());
-        assert_eq!(call(&json!({"ProductCode": "prod", "UsageRecords": hours(25)})).unwrap().records.len(), 25);
+        assert_eq!(
+            call(&json!({"ProductCode": "prod", "UsageRecords": hours(25)})).unwrap().records.len(),
+            25
+        );
         assert_eq!(refused(&json!({"ProductCode": "prod", "UsageRecords": hours(26)})), Kind::Validation);
     }
 
     #[test]
     fn messages_name_the_record_and_the_field_as_aws_does() {
-        let body = json!({"ProductCode": "prod", "UsageRecords": [record(json!({})), record(json!({"Dimension": ""}))]});
+        let records = [record(json!({})), record(json!({"Dimension": ""}))];
+        let body = json!({"ProductCode": "prod", "UsageRecords": records});
         assert_eq!(
             call(&body).unwrap_err().message,
-            "1 validation error detected: Value '' at 'usageRecords.2.member.dimension' failed to satisfy constraint: \
-             Member must have length greater than or equal to 1"
+            "1 validation error detected: Value '' at 'usageRecords.2.member.dimension' failed to satisfy \
+             constraint: Member must have length greater than or equal to 1"
         );
     }
 
     #[test]
     fn a_license_takes_the_place_of_the_product_code() {
-        let records = |product: &str, records: Value| json!({"ProductCode": product, "UsageRecords": records});
-        assert!(call(&json!({"UsageRecords": [licensed(json!({}))]})).is_ok());
-        assert!(call(&records("", json!([licensed(json!({}))]))).is_ok(), "an empty code is none");
-        assert_eq!(refused(&records("prod", json!([licensed(json!({}))]))), Kind::Validation);
+        let records =
+            |product: &str, records: Value| json!({"ProductCode": product, "UsageRecords": records});
+        assert!(call(&json!({"UsageRecords": [licensed(&json!({}))]})).is_ok());
+        assert!(call(&records("", json!([licensed(&json!({}))]))).is_ok(), "an empty code is none");
+        assert_eq!(refused(&records("prod", json!([licensed(&json!({}))]))), Kind::Validation);
         assert_eq!(refused(&json!({"UsageRecords": [record(json!({}))]})), Kind::Validation);
         assert_eq!(refused(&records("", json!([record(json!({}))]))), Kind::Validation);
     }
 
     #[test]
     fn records_with_and_without_a_license_do_not_mix() {
-        let mixed = json!([licensed(json!({})), record(json!({}))]);
+        let mixed = json!([licensed(&json!({})), record(json!({}))]);
         assert_eq!(refused(&json!({"UsageRecords": mixed})), Kind::Validation);
         assert_eq!(refused(&json!({"UsageRecords": mixed, "ProductCode": "prod"})), Kind::Validation);
     }
@@ -293,12 +294,17 @@ pub(super) mod tests {
 
     #[test]
     fn exactly_one_of_identifier_and_account_names_the_customer() {
-        let identifier = |account: Value| parsed(&record(json!({"CustomerIdentifier": "abc", "CustomerAWSAccountId": account})));
-        assert!(matches!(identifier(Value::Null).unwrap().slot.identity, Identity::CustomerIdentifier { .. }));
+        let identifier = |account: Value| {
+            parsed(&record(json!({"CustomerIdentifier": "abc", "CustomerAWSAccountId": account})))
+        };
+        assert!(matches!(
+            identifier(Value::Null).unwrap().slot.identity,
+            Identity::CustomerIdentifier { .. }
+        ));
         assert_eq!(identifier(json!("123456789012")).unwrap_err(), Kind::Validation);
         assert_eq!(parsed(&record(json!({"CustomerAWSAccountId": null}))).unwrap_err(), Kind::Validation);
         let legacy = json!({"CustomerAWSAccountId": null, "CustomerIdentifier": "abc"});
-        assert_eq!(parsed(&licensed(legacy)).unwrap_err(), Kind::Validation);
+        assert_eq!(parsed(&licensed(&legacy)).unwrap_err(), Kind::Validation);
     }
 
     #[test]
@@ -323,7 +329,11 @@ pub(super) mod tests {
             ("QuantityAsDecimal", json!("5")),
             ("UsageAllocations", json!([])),
         ] {
-            assert_eq!(parsed(&record(json!({field: wrong}))).unwrap_err(), Kind::Validation, "{field}: {wrong}");
+            assert_eq!(
+                parsed(&record(json!({field: wrong}))).unwrap_err(),
+                Kind::Validation,
+                "{field}: {wrong}"
+            );
         }
         assert!(parsed(&record(json!({"Dimension": "é ".repeat(127)}))).is_ok(), "any characters");
     }
@@ -338,7 +348,14 @@ pub(super) mod tests {
         for right in [ARN, "arn:aws-cn:license-manager::1:license:l-1", "arn:aws:x:eu-west-1:1:r"] {
             assert!(is_license_arn(right), "{right}");
         }
-        for wrong in ["", "arn:aws", "aws:license-manager::1:license:l-1", "arn:gcp:x::1:r", "arn:aws:::1:r", "arn:aws:x::1:"] {
+        for wrong in [
+            "",
+            "arn:aws",
+            "aws:license-manager::1:license:l-1",
+            "arn:gcp:x::1:r",
+            "arn:aws:::1:r",
+            "arn:aws:x::1:",
+        ] {
             assert!(!is_license_arn(wrong), "{wrong}");
         }
         assert!(!is_license_arn(&format!("arn:aws:x::1:{}", "r".repeat(1025))));

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::exception::{Exception, Kind};
+use super::exception::Kind;
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Calls by what was answered: an exception's name, or `Answered`.
+    /// Calls by what was answered, see [`Answer::result`](super::marketplace::Answer::result).
     by_result: BTreeMap<&'static str, u64>,
     /// Records of answered calls by their status.
     records: BTreeMap<&'static str, u64>,
@@ -18,8 +18,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count_call<T>(&mut self, outcome: &Result<T, Exception>, reply_lost: bool) {
-        add_one(self.by_result.entry(outcome.as_ref().map_or_else(|refusal| refusal.kind.name(), |_| "Answered")).or_default());
+    pub(super) fn count_call(&mut self, result: &'static str, reply_lost: bool) {
+        add_one(self.by_result.entry(result).or_default());
         if reply_lost {
             add_one(&mut self.lost);
         }

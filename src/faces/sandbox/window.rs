@@ -8,8 +8,8 @@ use super::{
 };
 use crate::domain::{deadline::Window, time::Timestamp};
 
-/// How far a seller's clock may run ahead. AWS documents none; a record of the future is a fault all the same.
-const MAX_AHEAD: Duration = Duration::from_secs(5 * 60);
+/// How far a seller's clock may run ahead. AWS documents no limit, but the future cannot be metered.
+const MAX_AHEAD: Duration = Duration::from_mins(5);
 
 /// One record outside the window fails the whole call.
 pub(super) fn check(records: &[UsageRecord], now: Timestamp) -> Result<(), Exception> {
@@ -20,7 +20,8 @@ pub(super) fn check(records: &[UsageRecord], now: Timestamp) -> Result<(), Excep
 fn check_record(record: &UsageRecord, now: Timestamp) -> Result<(), Exception> {
     let refuse = |why: &str| {
         let timestamp = record.timestamp;
-        Err(Kind::TimestampOutOfBounds.because(format!("timestamp {timestamp} is out of range at {now}: {why}")))
+        Err(Kind::TimestampOutOfBounds
+            .because(format!("timestamp {timestamp} is out of range at {now}: {why}")))
     };
     let deadline = Window::AWS.deadline(record.slot.hour);
     if now >= deadline {
@@ -37,7 +38,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::faces::sandbox::{request::{Call, tests::record}, wire::WireCall};
+    use crate::faces::sandbox::{request::Call, tests::record, wire::WireCall};
 
     fn taken(timestamp: &str, now: &str) -> bool {
         let seconds = timestamp.parse::<Timestamp>().unwrap().seconds();
@@ -56,14 +57,20 @@ mod tests {
     fn an_hour_is_taken_until_24_hours_after_its_start() {
         assert!(taken("2026-11-20T10:00:00Z", "2026-11-21T09:59:59Z"));
         assert!(!taken("2026-11-20T10:00:00Z", "2026-11-21T10:00:00Z"));
-        assert!(!taken("2026-11-20T10:59:59Z", "2026-11-21T10:00:00Z"), "the hour counts, not the moment in it");
+        assert!(
+            !taken("2026-11-20T10:59:59Z", "2026-11-21T10:00:00Z"),
+            "the hour counts, not the moment in it"
+        );
     }
 
     #[test]
     fn the_month_before_is_taken_until_six_oclock_on_the_first() {
         assert!(taken("2026-11-30T23:00:00Z", "2026-12-01T05:59:59Z"));
         assert!(!taken("2026-11-30T23:00:00Z", "2026-12-01T06:00:00Z"));
-        assert!(!taken("2026-11-30T04:00:00Z", "2026-12-01T04:00:00Z"), "the grace does not extend the 24 hours");
+        assert!(
+            !taken("2026-11-30T04:00:00Z", "2026-12-01T04:00:00Z"),
+            "the grace does not extend the 24 hours"
+        );
         assert!(taken("2026-12-01T00:00:00Z", "2026-12-01T06:00:00Z"));
     }
 

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn null_is_absent_and_unknown_members_are_ignored() {
-        let call = WireCall::read(br#"{"UsageRecords": [{"Quantity": null, "New": 1}], "Newer": {}}"#).unwrap();
+        let call =
+            WireCall::read(br#"{"UsageRecords": [{"Quantity": null, "New": 1}], "Newer": {}}"#).unwrap();
         assert_eq!(call.records.unwrap()[0].fields.quantity, None);
     }
 

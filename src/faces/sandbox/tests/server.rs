@@ -17,8 +17,15 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::*;
-use crate::{base::clock::ClockSpec, faces::sandbox::request::tests::ARN};
+use super::ARN;
+use crate::{
+    base::{
+        clock::{Clock, ClockSpec},
+        tasks::Tasks,
+    },
+    domain::time::Timestamp,
+    faces::sandbox::{Faults, Sandbox, SandboxOptions},
+};
 
 const NOW: &str = "2026-11-22T10:30:00Z";
 const LAST_HOUR: &str = "2026-11-22T09:00:00Z";
@@ -27,8 +34,7 @@ const BOUND: Duration = Duration::from_secs(10);
 async fn start(faults: Faults) -> (Sandbox, Tasks) {
     let tasks = Tasks::default();
     let clock = Clock::new(ClockSpec::starting_now(NOW.parse().unwrap(), 1.0));
-    let options =
-        SandboxOptions { listen: ([127, 0, 0, 1], 0).into(), clock, config: None, faults, seed: 7 };
+    let options = SandboxOptions { listen: ([127, 0, 0, 1], 0).into(), clock, config: None, faults, seed: 7 };
     (Sandbox::start(options, &tasks).await.unwrap(), tasks)
 }
 
@@ -36,7 +42,7 @@ fn sdk(sandbox: &Sandbox) -> Client {
     let config = aws_sdk_marketplacemetering::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
-        .credentials_provider(Credentials::for_tests())
+        .credentials_provider(Credentials::new("AKIAEXAMPLE", "example", None, None, "tests"))
         .retry_config(RetryConfig::disabled())
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .endpoint_url(sandbox.url())
@@ -60,8 +66,10 @@ fn usage(timestamp: &str, quantity: i32) -> UsageRecord {
 async fn exchange(sandbox: &Sandbox, method: &str, path: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(sandbox.address()).await.unwrap();
     let length = body.len();
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: sandbox\r\nConnection: close\r\nContent-Length: {length}\r\n\
+         {headers}\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -91,7 +99,8 @@ async fn the_sdk_meters_a_record_once() {
     assert!(result.metering_record_id().is_some());
     assert_eq!(result.metering_record_id(), again.results()[0].metering_record_id());
 
-    let other = sdk(&sandbox).batch_meter_usage().product_code("prod").usage_records(usage(LAST_HOUR, 6)).send();
+    let other =
+        sdk(&sandbox).batch_meter_usage().product_code("prod").usage_records(usage(LAST_HOUR, 6)).send();
     assert_eq!(other.await.unwrap().results()[0].status(), Some(&UsageRecordResultStatus::DuplicateRecord));
     let billed = sandbox.billed();
     assert_eq!((billed.len(), billed[0].quantity.to_string(), billed[0].calls), (1, "5".to_owned(), 2));
@@ -101,7 +110,7 @@ async fn the_sdk_meters_a_record_once() {
 async fn the_sdk_meters_a_license_with_allocations() {
     let (sandbox, _tasks) = start(Faults::default()).await;
     let tag = Tag::builder().key("team").value("a b").build().unwrap();
-    let share = UsageAllocation::builder().allocated_usage_quantity(5).tags(tag).build();
+    let share = UsageAllocation::builder().allocated_usage_quantity(5).tags(tag).build().unwrap();
     let mut record = usage(LAST_HOUR, 5);
     record.license_arn = Some(ARN.to_owned());
     record.usage_allocations = Some(vec![share]);
@@ -116,7 +125,10 @@ async fn the_sdk_meters_a_license_with_allocations() {
 #[tokio::test]
 async fn the_sdk_knows_the_exceptions() {
     let (sandbox, _tasks) = start(Faults::default()).await;
-    let old = sdk(&sandbox).batch_meter_usage().product_code("prod").usage_records(usage("2026-11-21T10:00:00Z", 5));
+    let old = sdk(&sandbox)
+        .batch_meter_usage()
+        .product_code("prod")
+        .usage_records(usage("2026-11-21T10:00:00Z", 5));
     let refusal = old.send().await.unwrap_err();
     assert!(matches!(refusal.into_service_error(), BatchMeterUsageError::TimestampOutOfBoundsException(_)));
 
@@ -146,8 +158,9 @@ async fn a_lost_reply_closes_the_connection_without_a_byte() {
 
 #[tokio::test]
 async fn the_latency_comes_after_the_work() {
-    let (sandbox, _tasks) = start(Faults { latency: Duration::from_secs(3600), ..Faults::default() }).await;
-    let call = sdk(&sandbox).batch_meter_usage().product_code("prod").usage_records(usage(LAST_HOUR, 5)).send();
+    let (sandbox, _tasks) = start(Faults { latency: Duration::from_hours(1), ..Faults::default() }).await;
+    let call =
+        sdk(&sandbox).batch_meter_usage().product_code("prod").usage_records(usage(LAST_HOUR, 5)).send();
     let is_metered = async {
         while sandbox.billed().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -165,7 +178,11 @@ async fn answers_carry_the_headers_of_aws_and_the_time_of_the_clock() {
     let (sandbox, _tasks) = start(Faults::default()).await;
     let answer = aws_call(&sandbox, r#"{"UsageRecords": []}"#).await.to_lowercase();
     assert!(answer.starts_with("http/1.1 200 ok\r\n"), "{answer}");
-    for part in ["content-type: application/x-amz-json-1.1\r\n", "x-amzn-requestid: ", "date: sun, 22 nov 2026 10:30:"] {
+    for part in [
+        "content-type: application/x-amz-json-1.1\r\n",
+        "x-amzn-requestid: ",
+        "date: sun, 22 nov 2026 10:30:",
+    ] {
         assert!(answer.contains(part), "{part} is not in {answer}");
     }
     assert_eq!(answer.matches("date: ").count(), 1);
@@ -190,7 +207,12 @@ async fn a_request_that_is_too_large_is_read_and_answered() {
 #[tokio::test]
 async fn what_was_billed_can_be_looked_up_and_forgotten() {
     let (sandbox, _tasks) = start(Faults::default()).await;
-    let record = json!({"Timestamp": 1_795_338_000.25, "Dimension": "gb", "CustomerIdentifier": "abc", "QuantityAsDecimal": "1.50"});
+    let record = json!({
+        "Timestamp": 1_795_338_000.25,
+        "Dimension": "gb",
+        "CustomerIdentifier": "abc",
+        "QuantityAsDecimal": "1.50"
+    });
     aws_call(&sandbox, &json!({"ProductCode": "prod", "UsageRecords": [record]}).to_string()).await;
     let mut records = json_of(&sandbox, "GET", "/_sandbox/records", "").await;
     let id = records["records"][0]["metering_record_id"].take();
@@ -198,9 +220,9 @@ async fn what_was_billed_can_be_looked_up_and_forgotten() {
     assert_eq!(
         records,
         json!({"records": [{
-            "product": "prod", "license_arn": "", "account_id": "", "customer_identifier": "abc", "dimension": "gb",
-            "hour": LAST_HOUR, "timestamp": LAST_HOUR, "quantity": "1.5", "metering_record_id": null,
-            "allocations": [], "calls": 1
+            "product": "prod", "license_arn": "", "account_id": "", "customer_identifier": "abc",
+            "dimension": "gb", "hour": LAST_HOUR, "timestamp": LAST_HOUR, "quantity": "1.5",
+            "allocations": [], "metering_record_id": null, "calls": 1
         }]})
     );
     assert!(exchange(&sandbox, "POST", "/_sandbox/reset", "", "").await.starts_with("HTTP/1.1 204 "));

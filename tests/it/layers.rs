@@ -1,0 +1,82 @@
+//! The layers of the house: each may name only those above it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const LAYERS: [&str; 6] = ["domain", "base", "worlds", "work", "faces", "app"];
+/// What the domain may not name: it is pure.
+const IMPURE: [&str; 9] =
+    ["tokio", "tracing", "std::fs", "std::net", "std::io", "std::env", "SystemTime", "Instant", "metrics"];
+
+#[test]
+fn each_layer_names_only_those_above_it() {
+    let mut faults = Vec::new();
+    for (rank, layer) in LAYERS.iter().enumerate() {
+        for (file, line, text) in lines(layer) {
+            for lower in &LAYERS[rank + 1..] {
+                if text.contains(&format!("crate::{lower}")) || starts_crate_group(&text, lower) {
+                    faults.push(format!("{}:{line}: {layer} names {lower}: {}", file.display(), text.trim()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let mut faults = Vec::new();
+    for (file, line, text) in lines("domain") {
+        for name in IMPURE {
+            if text.contains(name) && !text.trim_start().starts_with("//") {
+                faults.push(format!("{}:{line}: {name}: {}", file.display(), text.trim()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn foreign_types_stay_in_their_file() {
+    let owners = [("rocksdb::", "worlds/store/rocks.rs"), ("aws_sdk_", "worlds/marketplace/aws.rs")];
+    for layer in LAYERS {
+        for (file, line, text) in lines(layer) {
+            for (name, owner) in owners {
+                let is_test = file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
+                let is_owner = file.ends_with(owner) || is_test;
+                assert!(is_owner || !text.contains(name), "{}:{line}: {name} belongs to {owner}", file.display());
+            }
+        }
+    }
+}
+
+/// `use crate::{ ... }` puts each layer at the start of a line of its own.
+fn starts_crate_group(text: &str, layer: &str) -> bool {
+    text.strip_prefix("    ").is_some_and(|rest| rest.starts_with(&format!("{layer}::")))
+}
+
+/// Every line of a layer's code: (file, number, text).
+fn lines(layer: &str) -> Vec<(PathBuf, usize, String)> {
+    let mut files = Vec::new();
+    gather(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(layer), &mut files);
+    assert!(!files.is_empty(), "no files in {layer}");
+    let numbered = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<_> = text.lines().zip(1..).map(|(line, number)| (file.clone(), number, line.to_owned())).collect();
+        lines
+    };
+    files.into_iter().flat_map(numbered).collect()
+}
+
+fn gather(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Starting, stopping, failing, and starting again.
+
+use std::{process::Stdio, time::Duration};
+
+use tallyman::{
+    base::proto::{ListRecordsRequest, RecordState},
+    faces::sandbox::Faults,
+};
+use tonic::Code;
+
+use crate::support::{
+    agent::{ACCOUNT_PRODUCT, Agent, Home, binary},
+    clock_at,
+    events::{ACME, GLOBEX, billed_units, event, record},
+    eventually, fast_clock, sandbox,
+};
+
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_folder_is_refused_with_the_pid_of_the_first() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let first = home.start().await;
+    let mut other = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    other.set("AGENT__DATA_DIR", &home.data_dir().display().to_string());
+    let status = other.spawn().wait(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(75));
+    assert!(other.log().contains(&format!("pid {}", first.child.id())), "{}", other.log());
+    assert!(home.is_ready().await);
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_every_fault_at_once() {
+    let home = Home::new("[[product]]\ncode = \"a b\"\nidentitty = \"license\"\n", NOWHERE, None);
+    for command in ["run", "check"] {
+        let output = binary().arg(command).arg("--config").arg(home.config()).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        for fault in ["product.0.code", "product.0.identitty", "product.0.dimension", "tallyman.toml"] {
+            assert!(text.contains(fault), "{command} does not name {fault}: {text}");
+        }
+    }
+    let missing = binary().args(["run", "--config", "/nowhere/tallyman.toml"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(64));
+}
+
+#[test]
+fn another_clock_is_refused_without_a_sandbox() {
+    let home = Home::new(ACCOUNT_PRODUCT, "https://metering.example.com", Some(fast_clock(10.0)));
+    assert_eq!(home.spawn().wait(Duration::from_secs(30)).code(), Some(64), "{}", home.log());
+}
+
+#[tokio::test]
+async fn sigterm_keeps_what_was_acknowledged_and_exits_in_order() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 41, "")]).await.unwrap();
+    assert!(agent.terminate().success(), "{}", home.log());
+    let _agent = home.start().await;
+    assert_eq!(home.summary().await.unwrap().products[0].dimensions[0].open, "41");
+}
+
+#[tokio::test]
+async fn a_stopping_agent_is_unready_before_it_goes() {
+    use tokio::io::AsyncWriteExt;
+    let (sandbox, _tasks) = sandbox(
+        fast_clock(3600.0),
+        Faults { latency: Duration::from_secs(2), ..Faults::default() },
+    )
+    .await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(fast_clock(3600.0)));
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap();
+    eventually("a call is under way", async || {
+        let unsent = home.summary().await?.products[0].records_unsent;
+        (unsent > 0).then_some(())
+    })
+    .await;
+    crate::support::agent::signal("TERM", agent.child.id());
+    let unready = eventually("un-ready", async || {
+        let answer = home.admin("/readyz").await?;
+        answer.starts_with("HTTP/1.1 503").then_some(answer)
+    })
+    .await;
+    assert!(unready.contains("stopping"), "{unready}");
+    // A connection that says nothing does not hold the shutdown up.
+    let mut silent = tokio::net::TcpStream::connect(&home.admin).await.unwrap();
+    silent.write_all(b"GET /read").await.unwrap();
+    assert!(agent.terminate().success(), "{}", home.log());
+    assert!(!sandbox.billed().is_empty(), "the call under way was not waited for");
+}
+
+/// With SIGXFSZ ignored, a file that reaches the limit answers writes with an error, as a full disk does.
+fn with_disk_of(home: &Home, kilobytes: u32) -> Agent {
+    let run = home.command();
+    let mut command = std::process::Command::new("bash");
+    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\""));
+    command.arg(run.get_program()).args(run.get_args());
+    for (name, value) in run.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let log = std::fs::File::options().create(true).append(true).open(home.path().join("disk.log")).unwrap();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    Agent { child }
+}
+
+#[tokio::test]
+async fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let agent = with_disk_of(&home, 600);
+    eventually("ready", async || home.is_ready().await.then_some(())).await;
+    let mut acknowledged = 0_u64;
+    let fault = loop {
+        let id = |index: u64| format!("{acknowledged}-{index}-{}", "x".repeat(90));
+        let events = (0..200).map(|index| event(ACME, "requests", 1, &id(index))).collect();
+        match record(&home, events).await {
+            Ok(answer) => acknowledged += answer.accepted,
+            Err(fault) => break fault,
+        }
+        assert!(acknowledged < 10_000_000, "the disk never filled");
+    };
+    assert_eq!(fault.code(), Code::Unavailable, "{fault}");
+    assert!(fault.message().contains("store has failed"), "{fault}");
+    let again = record(&home, vec![event(GLOBEX, "requests", 1, "")]).await.unwrap_err();
+    assert_eq!(again.code(), Code::Unavailable, "after a failed write nothing is taken");
+    assert!(home.admin("/readyz").await.unwrap().starts_with("HTTP/1.1 503"));
+    assert_eq!(home.metric("tallyman_store_failed").await, Some(1.0));
+    assert_eq!(agent.terminate().code(), Some(74));
+    let log = std::fs::read_to_string(home.path().join("disk.log")).unwrap();
+    assert!(log.contains("no usage is taken until a restart"), "{log}");
+
+    let _agent = home.start().await;
+    let open: u64 = home.summary().await.unwrap().products[0].dimensions[0].open.parse().unwrap();
+    // The request that failed may be on disk or not; it was not acknowledged, and its ids make a resend safe.
+    assert!(open == acknowledged || open == acknowledged + 200, "{open} on disk, {acknowledged} acknowledged");
+}
+
+#[tokio::test]
+async fn days_of_down_time_leave_every_hour_in_its_place() {
+    let morning = clock_at("2026-11-22T08:10:00Z", 1.0);
+    let (sandbox_before, _tasks) = sandbox(morning, Faults::default()).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox_before.url(), Some(morning));
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "before")]).await.unwrap();
+    agent.kill();
+
+    // 14 hours later: the hour is long over, and still open to a resend.
+    let evening = clock_at("2026-11-22T22:10:00Z", 600.0);
+    let (sandbox, _tasks) = sandbox(evening, Faults::default()).await;
+    home.set_clock(evening);
+    home.configure("", ACCOUNT_PRODUCT, &sandbox.url());
+    let _agent = home.start().await;
+    let eight = "2026-11-22T08:00:00Z".parse::<tallyman::domain::time::Timestamp>().unwrap();
+    let time_unix_nano = u64::try_from(eight.millis()).unwrap() * 1_000_000;
+    let resent = tallyman::base::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 7, "before") };
+    let unsent = tallyman::base::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 5, "after") };
+    let answer = record(&home, vec![resent, unsent]).await.unwrap();
+    assert_eq!((answer.accepted, answer.duplicates, answer.late), (1, 1, 0));
+    eventually("all ended hours are billed", async || {
+        let product = home.summary().await?.products.remove(0);
+        let sealed = home.summary().await?.sealed_through_unix_seconds >= eight.seconds() + 13 * 3600;
+        (sealed && product.records_unsent == 0).then_some(())
+    })
+    .await;
+    let hours: Vec<_> = sandbox.billed().into_iter().filter(|record| record.dimension == "requests").collect();
+    let first = &hours[0];
+    assert_eq!((first.hour.start(), first.quantity.to_string()), (eight, "12".to_owned()));
+    let zeros = hours.iter().filter(|record| record.quantity.is_zero()).count();
+    assert!(zeros >= 13, "an hour without usage is a zero record: {zeros}");
+}
+
+#[tokio::test]
+async fn usage_past_its_deadline_rolls_forward_and_keeps_its_origin() {
+    let before = clock_at("2026-11-20T08:10:00Z", 1.0);
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, Some(before));
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    agent.kill();
+    let after = clock_at("2026-11-22T22:10:00Z", 900.0);
+    let (sandbox, _tasks) = sandbox(after, Faults::default()).await;
+    home.set_clock(after);
+    home.configure("", ACCOUNT_PRODUCT, &sandbox.url());
+    let _agent = home.start().await;
+    eventually("the usage is billed in a later hour", async || {
+        let billed = billed_units(&sandbox);
+        (billed.get(&(ACME.to_owned(), "requests".to_owned())) == Some(&7)).then_some(())
+    })
+    .await;
+    let all = home.records(ListRecordsRequest { dimension: "requests".to_owned(), ..Default::default() }).await;
+    let rolled = all.iter().find(|record| record.state() == RecordState::RolledForward).unwrap();
+    let later = all.iter().find(|record| record.carried_in == "7" && record.state() == RecordState::Accepted).unwrap();
+    assert_eq!(later.origins[0].hour_unix_seconds, rolled.hour_unix_seconds);
+    assert_eq!(later.usage, "0");
+}
+
+#[tokio::test]
+async fn a_product_with_usage_on_disk_may_not_leave_the_configuration() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    agent.kill();
+    home.configure("", &ACCOUNT_PRODUCT.replace("name = \"requests\"", "name = \"other\""), NOWHERE);
+    assert_eq!(home.spawn().wait(Duration::from_secs(30)).code(), Some(64));
+    assert!(home.log().contains("`requests`") && home.log().contains("put it back"), "{}", home.log());
+}

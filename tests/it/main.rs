@@ -1,0 +1,16 @@
+//! The real binary, from outside.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "tests fail by panicking, and start threads and processes as they like"
+)]
+
+mod footprint;
+mod ingest;
+mod kill9;
+mod layers;
+mod lifecycle;
+mod peers;
+mod submission;
+mod support;

@@ -1,0 +1,165 @@
+//! Peers that this project did not write: grpcio, boto3 and moto.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+use tallyman::faces::sandbox::Faults;
+
+use crate::support::{
+    agent::{ACCOUNT_PRODUCT, Home, free_address},
+    clock_at,
+    events::{ACME, billed_units, event, record},
+    eventually, sandbox,
+};
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// The Python of the tests' virtual environment, which `make test` sets up.
+fn python(script: &str) -> Command {
+    let cache = || std::env::var("XDG_CACHE_HOME").or_else(|_| Ok::<_, std::env::VarError>(std::env::var("HOME")? + "/.cache"));
+    let python = std::env::var("TALLYMAN_TEST_PYTHON").or_else(|_| Ok::<_, std::env::VarError>(cache()? + "/tallyman/venv/bin/python"));
+    let python = python.unwrap();
+    assert!(PathBuf::from(&python).exists(), "{python} is missing: run `make setup`");
+    let mut command = Command::new(python);
+    command.arg(root().join(script));
+    command
+}
+
+fn passes(mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpcio_speaks_to_the_agent() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let _agent = home.start().await;
+    let mut client = python("tests/python/grpcio_client.py");
+    client.arg("--agent").arg(&home.grpc).arg("--proto-dir").arg(root().join("proto"));
+    passes(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_example_of_the_readme_works_as_it_stands() {
+    let clock = clock_at("2026-11-22T10:58:00Z", 240.0);
+    let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    let mut example = python("examples/python/send_usage.py");
+    example.arg("--agent").arg(&home.grpc).args(["--customer", ACME, "--dimension", "requests", "--quantity", "42"]);
+    passes(example);
+    eventually("it is billed", async || {
+        (billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())) == Some(&42)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boto3_finds_the_sandbox_as_strict_as_aws() {
+    let address = free_address();
+    let mut sandbox = crate::support::agent::binary();
+    sandbox.args(["sandbox", "--listen", &address, "--log", "warn"]);
+    let _sandbox = Ended(sandbox.spawn().unwrap());
+    eventually("the sandbox listens", async || tokio::net::TcpStream::connect(&address).await.ok()).await;
+    let mut boto3 = python("tests/python/boto3_sandbox.py");
+    boto3.arg("--endpoint").arg(format!("http://{address}"));
+    passes(boto3);
+}
+
+/// Kills the child at the end of the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+struct Moto {
+    _process: Ended,
+    url: String,
+    spy: String,
+}
+
+impl Moto {
+    /// Starts moto with subscribed customers.
+    async fn start(home: &Home, customers: &str) -> Self {
+        let port_file = home.path().join("moto.json");
+        let mut moto = python("tests/python/moto_server.py");
+        moto.arg("--port-file").arg(&port_file).args(["--product", "prod-moto", "--customers", customers]);
+        moto.stdin(Stdio::piped()).stdout(Stdio::null());
+        let process = Ended(moto.spawn().unwrap());
+        let ports: Value = eventually("moto listens", async || {
+            serde_json::from_slice(&std::fs::read(&port_file).ok()?).ok()
+        })
+        .await;
+        let (url, spy) = (format!("http://127.0.0.1:{}", ports["moto"]), format!("127.0.0.1:{}", ports["spy"]));
+        Self { _process: process, url, spy }
+    }
+
+    async fn spy(&self, path: &str) -> Value {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(&self.spy).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nhost: test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    }
+}
+
+const MOTO_PRODUCT: &str = r#"
+[[product]]
+code = "prod-moto"
+identity = "customer_identifier"
+endpoint_url = "ENDPOINT"
+role_arn = "arn:aws:iam::123456789012:role/metering"
+external_id = "an-external-id"
+[[product.dimension]]
+name = "requests"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_accepts_the_agent_under_an_assumed_role() {
+    let clock = clock_at("2026-11-22T10:59:00Z", 240.0);
+    let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", Some(clock));
+    let moto = Moto::start(&home, "alpha,beta").await;
+    home.configure("", MOTO_PRODUCT, &moto.url);
+    home.environment.push(("AWS_ENDPOINT_URL_STS".to_owned(), moto.url.clone()));
+    let _agent = home.start().await;
+    let events = vec![event("alpha", "requests", 3, ""), event("beta", "requests", 4, ""), event("gamma", "requests", 5, "")];
+    assert_eq!(record(&home, events).await.unwrap().accepted, 3);
+    eventually("the subscribed are billed, and the other is held", async || {
+        let product = home.summary().await?.products.remove(0);
+        (product.records_accepted >= 2 && product.records_held == 1).then_some(())
+    })
+    .await;
+    let billed = moto.spy("/billed").await;
+    let quantity = |customer: &str| {
+        let lines = billed.as_array().unwrap().iter();
+        let lines = lines.filter(|line| line["customer_identifier"] == customer && line["status"] == "Success");
+        lines.filter_map(|line| line["quantity"].as_u64()).sum::<u64>()
+    };
+    assert_eq!((quantity("alpha"), quantity("beta"), quantity("gamma")), (3, 4, 0), "{billed}");
+    let roles = moto.spy("/assumed_roles").await.to_string();
+    assert!(roles.contains("role/metering") && roles.contains("an-external-id"), "{roles}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rust_example_of_the_readme_works_as_it_stands() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let _agent = home.start().await;
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_tallyman"));
+    let mut example = Command::new(binary.parent().unwrap().join("examples/send_usage"));
+    example.args([&home.grpc, ACME, "requests", "42"]);
+    assert!(passes(example).contains("accepted 1"));
+    assert_eq!(home.summary().await.unwrap().products[0].dimensions[0].open, "42");
+}

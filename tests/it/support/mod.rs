@@ -1,0 +1,42 @@
+//! Agents as child processes, and what tests ask of them.
+
+pub(crate) mod agent;
+pub(crate) mod events;
+
+use std::time::{Duration, Instant};
+
+use tallyman::{
+    base::{
+        clock::{Clock, ClockSpec},
+        tasks::Tasks,
+    },
+    faces::sandbox::{Faults, Sandbox, SandboxOptions},
+};
+
+/// Waits for what must come true; fails with `what` after a while. Generous, since machines are slow and shared.
+pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = attempt().await {
+            return value;
+        }
+        assert!(Instant::now() < until, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A clock that starts shortly before the end of an hour, on the last evening of a month.
+pub(crate) fn fast_clock(speed: f64) -> ClockSpec {
+    clock_at("2026-11-30T21:30:00Z", speed)
+}
+
+pub(crate) fn clock_at(start: &str, speed: f64) -> ClockSpec {
+    ClockSpec::starting_now(start.parse().unwrap(), speed)
+}
+
+pub(crate) async fn sandbox(clock: ClockSpec, faults: Faults) -> (Sandbox, Tasks) {
+    let tasks = Tasks::default();
+    let listen = ([127, 0, 0, 1], 0).into();
+    let options = SandboxOptions { listen, clock: Clock::new(clock), config: None, faults, seed: fastrand::u64(..) };
+    (Sandbox::start(options, &tasks).await.unwrap(), tasks)
+}
