@@ -4,6 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 const PROTO: &str = "tallyman/v1/tallyman.proto";
 
+#[expect(clippy::disallowed_methods, reason = "Cargo speaks to build scripts through the environment")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile([PROTO], ["proto"])?;

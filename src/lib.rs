@@ -17,9 +17,9 @@
 //! - [`faces`] parse, call and answer: gRPC, admin, command line, sandbox.
 //! - [`app`] builds, runs and stops it all.
 
+pub mod app;
 pub mod base;
 pub mod domain;
-pub mod worlds;
-pub mod work;
 pub mod faces;
-pub mod app;
+pub mod work;
+pub mod worlds;

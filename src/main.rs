@@ -36,8 +36,9 @@ async fn carry_out(cli: Cli) -> Exit {
 
 /// Logs go to standard error. Other people's crates are heard only when they warn.
 fn start_logging(cli: &Cli) {
-    let others = cli.log.min(tracing::level_filters::LevelFilter::WARN);
-    let levels = Targets::new().with_default(others).with_target("tallyman", cli.log);
+    let level = cli.log_level();
+    let others = level.min(tracing::level_filters::LevelFilter::WARN);
+    let levels = Targets::new().with_default(others).with_target("tallyman", level);
     let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match cli.log_format {
         LogFormat::Text => format.with_target(false).boxed(),

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         customer: customer.clone(),
         dimension: dimension.clone(),
         quantity: quantity.parse()?,
-        event_id: format!("{:032x}", fastrand::u128(..)),
+        event_id: uuid::Uuid::new_v4().to_string(),
         ..UsageEvent::default()
     };
     let answer = record(address, vec![event]).await?;
@@ -44,7 +44,9 @@ async fn record(
         };
         match sent {
             Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if is_worth_another_try(&status) && attempt < ATTEMPTS => tokio::time::sleep(pause).await,
+            Err(status) if is_worth_another_try(&status) && attempt < ATTEMPTS => {
+                tokio::time::sleep(pause).await
+            }
             Err(status) => return Err(status),
         }
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -53,5 +55,8 @@ async fn record(
 }
 
 fn is_worth_another_try(status: &tonic::Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Unknown)
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Unknown
+    )
 }

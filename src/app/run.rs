@@ -39,7 +39,8 @@ pub async fn run(args: RunArgs) -> Exit {
         let options = SandboxOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             clock,
-            config: Some(config.clone()),
+            // Customers may be registered while it runs, so it takes any.
+            config: None,
             faults: args.faults,
             seed: fastrand::u64(..),
         };
@@ -102,7 +103,8 @@ async fn until_told_to_stop(agent: Agent) -> Exit {
 
 /// SIGTERM is how Kubernetes and systemd ask, SIGINT is Ctrl-C.
 async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return error!("cannot listen for signals");
     };
@@ -153,9 +155,8 @@ fn exit_for(fault: &StartError) -> Exit {
     match fault {
         StartError::Open(OpenError::Store(StoreError::InUse { .. })) => Exit::TryLater,
         StartError::Open(OpenError::Store(_)) | StartError::Commit(_) => Exit::Storage,
-        StartError::Open(OpenError::NotConfigured { .. } | OpenError::Customer { .. }) | StartError::Customer(_) => {
-            Exit::Usage
-        }
+        StartError::Open(OpenError::NotConfigured { .. } | OpenError::Customer { .. })
+        | StartError::Customer(_) => Exit::Usage,
         StartError::Listen { .. } => Exit::Failed,
     }
 }
@@ -177,7 +178,9 @@ mod tests {
         for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
             assert!(is_local(url), "{url}");
         }
-        for url in ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""] {
+        for url in
+            ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""]
+        {
             assert!(!is_local(url), "{url}");
         }
     }

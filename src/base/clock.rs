@@ -140,7 +140,9 @@ mod tests {
 
     #[test]
     fn wrong_specs_are_refused() {
-        for text in ["", "anchor=1", "anchor=1,start=now,speed=1", "anchor=1,start=2026-11-30T22:00:00Z,speed=0"] {
+        for text in
+            ["", "anchor=1", "anchor=1,start=now,speed=1", "anchor=1,start=2026-11-30T22:00:00Z,speed=0"]
+        {
             assert!(text.parse::<ClockSpec>().is_err(), "{text}");
         }
     }

@@ -49,16 +49,28 @@ pub fn install() -> Option<PrometheusHandle> {
 
 fn describe() {
     describe_counter!(EVENTS, "Usage events by result (accepted, duplicate, rejected).");
-    describe_counter!(EVENTS_LATE, "Accepted events that were counted in a later hour, since theirs was sealed.");
+    describe_counter!(
+        EVENTS_LATE,
+        "Accepted events that were counted in a later hour, since theirs was sealed."
+    );
     describe_histogram!(COMMIT_SECONDS, "Time to write and sync one group of requests.");
     describe_histogram!(COMMIT_EVENTS, "Events in one commit.");
     describe_gauge!(OPEN_BUCKETS, "Buckets of hours that are not sealed.");
     describe_gauge!(RECORDS_UNSENT, "Sealed records that AWS has not accepted yet.");
-    describe_gauge!(OLDEST_UNSENT, "Seconds since the end of the oldest hour with unsent records; 0 if there is none.");
-    describe_gauge!(DEADLINE, "Seconds until AWS refuses the first of the unsent records; +Inf if there is none.");
+    describe_gauge!(
+        OLDEST_UNSENT,
+        "Seconds since the end of the oldest hour with unsent records; 0 if there is none."
+    );
+    describe_gauge!(
+        DEADLINE,
+        "Seconds until AWS refuses the first of the unsent records; +Inf if there is none."
+    );
     describe_gauge!(UNSENT_UNITS, "Usage in unsent records, in base units.");
     describe_gauge!(RECORDS_HELD, "Records that wait for a person, by reason.");
-    describe_counter!(RECORDS_SETTLED, "Records by outcome (accepted, presumed, held, rolled_forward, expired).");
+    describe_counter!(
+        RECORDS_SETTLED,
+        "Records by outcome (accepted, presumed, held, rolled_forward, expired)."
+    );
     describe_counter!(SUBMISSIONS, "Calls to BatchMeterUsage by result.");
     describe_histogram!(SUBMISSION_SECONDS, "Time until AWS answered a call.");
     describe_gauge!(LAST_SUCCESS, "When AWS last accepted a record, in seconds since the Unix epoch.");
@@ -78,7 +90,8 @@ pub struct EventCounts {
 }
 
 pub fn events(product: &str, counts: EventCounts) {
-    let results = [("accepted", counts.accepted), ("duplicate", counts.duplicates), ("rejected", counts.rejected)];
+    let results =
+        [("accepted", counts.accepted), ("duplicate", counts.duplicates), ("rejected", counts.rejected)];
     for (result, count) in results {
         if count > 0 {
             counter!(EVENTS, "result" => result, "product" => product.to_owned()).increment(count);

@@ -1,6 +1,12 @@
 //! The generated gRPC types.
 #![allow(clippy::pedantic, clippy::allow_attributes_without_reason, missing_docs, reason = "generated")]
-#![allow(unreachable_pub, elided_lifetimes_in_paths, unused_qualifications, clippy::use_self, reason = "generated")]
+#![allow(
+    unreachable_pub,
+    elided_lifetimes_in_paths,
+    unused_qualifications,
+    clippy::use_self,
+    reason = "generated"
+)]
 
 tonic::include_proto!("tallyman.v1");
 

@@ -33,7 +33,9 @@ pub struct Answers {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
-    Success { receipt: Arc<str> },
+    Success {
+        receipt: Arc<str>,
+    },
     NotSubscribed,
     Duplicate,
     /// A status that AWS may add one day.
@@ -176,12 +178,19 @@ mod tests {
         let unknown = Delivery { outcome_unknown: true, ..Delivery::default() };
         let presumed = judge(&unknown, false, &line(Line::Duplicate));
         assert_eq!(presumed, Verdict::Settle(Outcome::Accepted { receipt: "".into(), presumed: true }));
-        assert_eq!(reason(&judge(&Delivery::default(), false, &line(Line::Duplicate))), Some(HoldReason::Conflict));
+        assert_eq!(
+            reason(&judge(&Delivery::default(), false, &line(Line::Duplicate))),
+            Some(HoldReason::Conflict)
+        );
     }
 
     #[test]
     fn only_answers_that_leave_doubt_make_the_outcome_unknown() {
-        let doubtful = [Reply::Lost("time-out".into()), line(Line::Other("New".into())), Reply::Answered(Answers::default())];
+        let doubtful = [
+            Reply::Lost("time-out".into()),
+            line(Line::Other("New".into())),
+            Reply::Answered(Answers::default()),
+        ];
         for reply in doubtful {
             assert!(retried(judge(&Delivery::default(), false, &reply)).outcome_unknown, "{reply:?}");
         }
@@ -203,7 +212,9 @@ mod tests {
     fn a_bad_record_is_held_only_when_it_stands_alone() {
         let reply = Reply::BadRecord("InvalidLicenseException".into());
         let isolated = judge(&Delivery::default(), false, &reply);
-        assert!(matches!(&isolated, Verdict::Isolate(delivery) if delivery.next_attempt == Timestamp::from_seconds(1_000_000)));
+        assert!(
+            matches!(&isolated, Verdict::Isolate(delivery) if delivery.next_attempt == Timestamp::from_seconds(1_000_000))
+        );
         assert_eq!(reason(&judge(&Delivery::default(), true, &reply)), Some(HoldReason::Refused));
     }
 

@@ -25,7 +25,10 @@ impl Batch {
         let frame = (record.product.clone(), record.identity.mode());
         let bytes = self.bytes.saturating_add(wire_size(record));
         let fits = self.slots.len() < MAX_RECORDS && (bytes <= MAX_BYTES || self.slots.is_empty());
-        if !fits || self.frame.as_ref().is_some_and(|mine| *mine != frame) || !self.slots.insert(record.slot()) {
+        if !fits
+            || self.frame.as_ref().is_some_and(|mine| *mine != frame)
+            || !self.slots.insert(record.slot())
+        {
             return false;
         }
         self.bytes = bytes;
@@ -45,7 +48,9 @@ pub fn wire_size(record: &Record) -> usize {
     let fields = record.identity.fields();
     let texts =
         [fields.account_id, fields.license_arn, fields.customer_identifier, &record.dimension].map(str::len);
-    texts.iter().fold(NAMES_AND_NUMBERS, |size, text| size.saturating_add(text.saturating_mul(LONGEST_ESCAPE)))
+    texts
+        .iter()
+        .fold(NAMES_AND_NUMBERS, |size, text| size.saturating_add(text.saturating_mul(LONGEST_ESCAPE)))
 }
 
 #[cfg(test)]
@@ -87,7 +92,8 @@ mod tests {
         let mut batch = Batch::default();
         let mut large = sample(0);
         large.dimension = "x".repeat(60_000).into();
-        let admitted = (0..25).filter(|hour| batch.admit(&Record { hour: Hour::from_index(*hour), ..large.clone() }));
+        let admitted =
+            (0..25).filter(|hour| batch.admit(&Record { hour: Hour::from_index(*hour), ..large.clone() }));
         assert_eq!(admitted.count(), 2);
     }
 }

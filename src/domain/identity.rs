@@ -131,7 +131,9 @@ fn license_arn(text: &str) -> Result<Arc<str>, String> {
     if is_arn && arn.len() <= MAX_ARN && arn.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(arn.into())
     } else {
-        Err(format!("license_arn `{text}` is not like arn:aws:license-manager::123456789012:license:l-0123abcd"))
+        Err(format!(
+            "license_arn `{text}` is not like arn:aws:license-manager::123456789012:license:l-0123abcd"
+        ))
     }
 }
 
@@ -161,7 +163,8 @@ mod tests {
         assert!(license("123456789012", ARN).is_ok());
         assert!(license("", ARN).is_err());
         assert!(license("123456789012", "").is_err());
-        let both = IdentityFields { account_id: "123456789012", license_arn: ARN, customer_identifier: "abc" };
+        let both =
+            IdentityFields { account_id: "123456789012", license_arn: ARN, customer_identifier: "abc" };
         for mode in [IdentityMode::License, IdentityMode::Account, IdentityMode::CustomerIdentifier] {
             assert!(Identity::from_fields(mode, both).is_err());
         }

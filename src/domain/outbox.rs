@@ -195,7 +195,9 @@ impl Outbox {
             records: shelf.all.len(),
             oldest_hour: first.map(|entry| entry.record.hour),
             nearest_deadline: first.map(|entry| entry.deadline),
-            last_error: first.map(|entry| entry.delivery.last_error.clone()).filter(|error| !error.is_empty()),
+            last_error: first
+                .map(|entry| entry.delivery.last_error.clone())
+                .filter(|error| !error.is_empty()),
             units: shelf.units.clone(),
         }
     }
@@ -314,7 +316,8 @@ mod tests {
     fn nothing_is_sent_past_its_deadline() {
         let mut outbox = outbox([(1, 100), (2, 200)]);
         assert_eq!(ids(outbox.take_batch(at(100))), [2]);
-        let missed = |now| outbox.missed(at(now), 10).iter().map(|entry| entry.record.id.0).collect::<Vec<u64>>();
+        let missed =
+            |now| outbox.missed(at(now), 10).iter().map(|entry| entry.record.id.0).collect::<Vec<u64>>();
         assert_eq!(missed(100), [1]);
         assert_eq!(missed(500), [1], "a record in flight is not given up");
     }

@@ -100,6 +100,10 @@ impl Catalog {
     pub fn find_dimension(&self, product: ProductIndex, name: &str) -> Option<DimensionIndex> {
         // A scan, since products have few dimensions and a map would need an owned key.
         let dimensions = &self.product(product)?.dimensions;
-        (0..).map(DimensionIndex).zip(dimensions).find(|(_, dimension)| *dimension.name == *name).map(|(index, _)| index)
+        (0..)
+            .map(DimensionIndex)
+            .zip(dimensions)
+            .find(|(_, dimension)| *dimension.name == *name)
+            .map(|(index, _)| index)
     }
 }

@@ -46,7 +46,14 @@ pub struct Sealed {
 
 /// Seals one bucket. Without a claim to zero (`zero_record`), an hour that bills nothing makes no record, and all of
 /// it is carried.
-pub fn seal(id: RecordId, hour: Hour, billed: &Billed, dimension: &Dimension, bucket: &Bucket, zero_record: bool) -> Sealed {
+pub fn seal(
+    id: RecordId,
+    hour: Hour,
+    billed: &Billed,
+    dimension: &Dimension,
+    bucket: &Bucket,
+    zero_record: bool,
+) -> Sealed {
     let bill = dimension.unit.bill(bucket.total());
     let mut by_origin = bucket.carried.clone();
     by_origin.add(hour, bucket.usage);

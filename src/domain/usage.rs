@@ -70,7 +70,12 @@ pub enum Refusal {
 }
 
 /// Finds an event's place, or the first reason why it has none.
-pub fn place(catalog: &Catalog, bounds: &TimeBounds, now: Timestamp, event: &Event<'_>) -> Result<Placed, Refusal> {
+pub fn place(
+    catalog: &Catalog,
+    bounds: &TimeBounds,
+    now: Timestamp,
+    event: &Event<'_>,
+) -> Result<Placed, Refusal> {
     let product_index = catalog.find(event.product).ok_or_else(|| unknown_product(catalog, event))?;
     let dimension_index = catalog
         .find_dimension(product_index, event.dimension)
@@ -140,7 +145,8 @@ mod tests {
         TimeBounds { max_age: Duration::from_secs(86_400), max_future: Duration::from_secs(300) };
 
     fn catalog() -> Catalog {
-        let dimension = |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
+        let dimension =
+            |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
         Catalog::new(vec![Product {
             code: "prod".into(),
             identity: IdentityMode::Account,
@@ -183,7 +189,10 @@ mod tests {
     fn each_fault_has_its_reason() {
         let long = "x".repeat(256);
         assert!(matches!(placed(&Event { product: "other", ..GOOD }), Err(Refusal::UnknownProduct { .. })));
-        assert!(matches!(placed(&Event { dimension: "Requests", ..GOOD }), Err(Refusal::UnknownDimension { .. })));
+        assert!(matches!(
+            placed(&Event { dimension: "Requests", ..GOOD }),
+            Err(Refusal::UnknownDimension { .. })
+        ));
         for customer in ["", &long, "a\nb"] {
             assert_eq!(placed(&Event { customer, ..GOOD }), Err(Refusal::InvalidCustomer));
         }

@@ -4,8 +4,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     base::proto::{
-        CloseCustomerRequest, Customer as Message, GetCustomerRequest, ListCustomersRequest, ListCustomersResponse,
-        PutCustomerRequest, customer::State, customer_service_server::CustomerService,
+        CloseCustomerRequest, Customer as Message, GetCustomerRequest, ListCustomersRequest,
+        ListCustomersResponse, PutCustomerRequest, customer::State, customer_service_server::CustomerService,
     },
     domain::{
         identity::{Identity, IdentityFields},
@@ -31,7 +31,8 @@ impl Customers {
     }
 
     fn product(&self, code: &str) -> Result<(ProductIndex, &Product), Status> {
-        let found = self.view.catalog.find(code).and_then(|index| Some((index, self.view.catalog.product(index)?)));
+        let found =
+            self.view.catalog.find(code).and_then(|index| Some((index, self.view.catalog.product(index)?)));
         found.ok_or_else(|| Status::not_found(format!("no product `{code}` is configured")))
     }
 
@@ -111,8 +112,11 @@ impl CustomerService for Customers {
         let only = if request.product.is_empty() { None } else { Some(self.product(&request.product)?.0) };
         let mut page: Vec<Customer> = Vec::new();
         let roster = self.view.committer.roster().read();
-        let products = self.view.catalog.products().filter(|(index, _)| only.is_none_or(|only| only == *index));
-        for (index, product) in products.skip_while(|(_, product)| !start_code.is_empty() && *product.code != *start_code) {
+        let products =
+            self.view.catalog.products().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        for (index, product) in
+            products.skip_while(|(_, product)| !start_code.is_empty() && *product.code != *start_code)
+        {
             page.extend(roster.page(index, after, limit + 1 - page.len()));
             if page.len() > limit {
                 break;
@@ -132,6 +136,8 @@ impl CustomerService for Customers {
     }
 
     async fn close_customer(&self, _: Request<CloseCustomerRequest>) -> Result<Response<Message>, Status> {
-        Err(Status::unimplemented("this version cannot close customers yet: their hours are sealed as any other"))
+        Err(Status::unimplemented(
+            "this version cannot close customers yet: their hours are sealed as any other",
+        ))
     }
 }

@@ -20,8 +20,8 @@ use crate::{
     base::{
         config::{Grpc, Listen, Tls},
         proto::{
-            DESCRIPTORS, customer_service_server::CustomerServiceServer, ledger_service_server::LedgerServiceServer,
-            usage_service_server::UsageServiceServer,
+            DESCRIPTORS, customer_service_server::CustomerServiceServer,
+            ledger_service_server::LedgerServiceServer, usage_service_server::UsageServiceServer,
         },
     },
     work::phase::Phase,
@@ -109,7 +109,8 @@ fn routes(services: Services, guard: Guard) -> Result<RoutesBuilder, Fault> {
     let usage = UsageServiceServer::new(services.ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let customers = CustomerServiceServer::new(services.customers);
     let ledger = LedgerServiceServer::new(services.ledger).max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let reflection =
+        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let mut routes = Routes::builder();
     routes
         .add_service(InterceptedService::new(usage, guard.clone()))
@@ -181,7 +182,9 @@ impl Interceptor for Guard {
         if same_bytes(given, expected.as_bytes()) {
             Ok(request)
         } else {
-            Err(Status::unauthenticated("send the token of grpc.token_file as `authorization: Bearer <token>`"))
+            Err(Status::unauthenticated(
+                "send the token of grpc.token_file as `authorization: Bearer <token>`",
+            ))
         }
     }
 }

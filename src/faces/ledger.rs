@@ -5,8 +5,9 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     base::proto::{
-        DecideHeldRequest, DecideHeldResponse, GetSummaryRequest, LedgerRecord, ListHeldRequest, ListRecordsRequest,
-        ListRecordsResponse, Origin, RecordState, Summary, ledger_service_server::LedgerService,
+        DecideHeldRequest, DecideHeldResponse, GetSummaryRequest, LedgerRecord, ListHeldRequest,
+        ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
+        ledger_service_server::LedgerService,
     },
     domain::{
         deadline::Window,
@@ -52,7 +53,10 @@ impl LedgerService for Ledger {
         self.list(Query { limit: page_size(filter.page_size), from, filter }).await
     }
 
-    async fn list_held(&self, request: Request<ListHeldRequest>) -> Result<Response<ListRecordsResponse>, Status> {
+    async fn list_held(
+        &self,
+        request: Request<ListHeldRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
         let request = request.into_inner();
         let from = page_start(&request.page_token)?;
         let state = RecordState::Held.into();
@@ -60,8 +64,13 @@ impl LedgerService for Ledger {
         self.list(Query { limit: page_size(request.page_size), from, filter }).await
     }
 
-    async fn decide_held(&self, _: Request<DecideHeldRequest>) -> Result<Response<DecideHeldResponse>, Status> {
-        Err(Status::unimplemented("this version keeps held records, but cannot take decisions about them yet"))
+    async fn decide_held(
+        &self,
+        _: Request<DecideHeldRequest>,
+    ) -> Result<Response<DecideHeldResponse>, Status> {
+        Err(Status::unimplemented(
+            "this version keeps held records, but cannot take decisions about them yet",
+        ))
     }
 }
 
@@ -111,7 +120,12 @@ impl Query {
     }
 
     /// The next rows of all tables that may hold what is asked for, in the order of their numbers.
-    fn merged_page(&self, store: &dyn Store, window: Window, from: RecordId) -> Result<Vec<LedgerRecord>, StoreError> {
+    fn merged_page(
+        &self,
+        store: &dyn Store,
+        window: Window,
+        from: RecordId,
+    ) -> Result<Vec<LedgerRecord>, StoreError> {
         let state = self.filter.state();
         let any = state == RecordState::Unspecified;
         let mut rows = Vec::new();
@@ -172,12 +186,18 @@ fn settled_message(settled: &Settled, window: Window) -> LedgerRecord {
         },
         Outcome::Held { reason, detail } => LedgerRecord {
             state: RecordState::Held.into(),
-            reason: if detail.is_empty() { reason.name().to_owned() } else { format!("{}: {detail}", reason.name()) },
+            reason: if detail.is_empty() {
+                reason.name().to_owned()
+            } else {
+                format!("{}: {detail}", reason.name())
+            },
             ..base
         },
-        Outcome::RolledForward { into } => {
-            LedgerRecord { state: RecordState::RolledForward.into(), reason: format!("rolled into {into}"), ..base }
-        }
+        Outcome::RolledForward { into } => LedgerRecord {
+            state: RecordState::RolledForward.into(),
+            reason: format!("rolled into {into}"),
+            ..base
+        },
         Outcome::Expired => LedgerRecord { state: RecordState::Expired.into(), ..base },
     }
 }

@@ -35,7 +35,11 @@ pub fn summary(view: &View) -> Summary {
             Phase::Stopping => "stopping".to_owned(),
             Phase::Serving => String::new(),
         },
-        products: view.catalog.products().map(|(index, product)| one(view, &status, index, product)).collect(),
+        products: view
+            .catalog
+            .products()
+            .map(|(index, product)| one(view, &status, index, product))
+            .collect(),
     }
 }
 
@@ -57,7 +61,12 @@ fn one(view: &View, status: &Status, index: ProductIndex, product: &Product) -> 
     }
 }
 
-fn dimensions(status: &Status, index: ProductIndex, product: &Product, unsent: &Unsent) -> Vec<DimensionSummary> {
+fn dimensions(
+    status: &Status,
+    index: ProductIndex,
+    product: &Product,
+    unsent: &Unsent,
+) -> Vec<DimensionSummary> {
     let tally = &status.tally;
     let text = |amount: Option<&u128>| amount.copied().unwrap_or_default().to_string();
     let summary = |(place, dimension): (u16, &crate::domain::product::Dimension)| DimensionSummary {
@@ -108,9 +117,7 @@ pub fn to_json(summary: &Summary) -> Value {
 }
 
 fn product_to_json(product: &ProductSummary) -> Value {
-    let dimension = |dimension: &DimensionSummary| {
-        json!({"name": dimension.name, "open": dimension.open, "unsent": dimension.unsent, "held": dimension.held})
-    };
+    let dimension = |dimension: &DimensionSummary| json!({"name": dimension.name, "open": dimension.open, "unsent": dimension.unsent, "held": dimension.held});
     json!({
         "code": product.code,
         "identity": product.identity,

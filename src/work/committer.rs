@@ -102,12 +102,16 @@ impl Committer {
     /// Hands a request's usage over; refuses it when too much waits already. The ticket tells when it is on disk.
     pub async fn record(&self, delta: Delta) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
         let permits = self.permits(&delta);
-        let permit = self.pending_events.clone().try_acquire_many_owned(permits).map_err(|_| CommitError::Full)?;
+        let permit =
+            self.pending_events.clone().try_acquire_many_owned(permits).map_err(|_| CommitError::Full)?;
         self.count(delta, permit).await
     }
 
     /// As [`record`](Self::record), but waits for room: a stream is slowed down rather than refused.
-    pub async fn record_patiently(&self, delta: Delta) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
+    pub async fn record_patiently(
+        &self,
+        delta: Delta,
+    ) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
         let permits = self.permits(&delta);
         let permit = self.pending_events.clone().acquire_many_owned(permits).await;
         self.count(delta, permit.map_err(|_| self.unavailable())?).await
@@ -244,7 +248,12 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self, mut books: Books, mut waiting: mpsc::Receiver<Weighed>, stopping: impl Future<Output = ()>) {
+    async fn run(
+        self,
+        mut books: Books,
+        mut waiting: mpsc::Receiver<Weighed>,
+        stopping: impl Future<Output = ()>,
+    ) {
         tokio::pin!(stopping);
         let mut closed = false;
         loop {

@@ -38,7 +38,10 @@ pub struct Entry {
 pub enum CustomerRef {
     Known(CustomerIndex),
     /// Not in the roster when the request was read: the committer registers it.
-    New { key: Arc<str>, identity: Identity },
+    New {
+        key: Arc<str>,
+        identity: Identity,
+    },
 }
 
 #[derive(Clone, Debug)]

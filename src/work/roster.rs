@@ -91,7 +91,12 @@ impl Inner {
     }
 
     /// Who else, if anyone, has `identity`.
-    pub fn check_identity(&self, product: ProductIndex, key: &str, identity: &Identity) -> Result<(), IdentityTaken> {
+    pub fn check_identity(
+        &self,
+        product: ProductIndex,
+        key: &str,
+        identity: &Identity,
+    ) -> Result<(), IdentityTaken> {
         let holder = self.by_identity.get(&(product, identity.clone())).and_then(|index| self.get(*index));
         match holder {
             Some(other) if &*other.key != key => Err(IdentityTaken { other: other.key.clone() }),
@@ -142,8 +147,15 @@ mod tests {
     fn one_identity_belongs_to_one_customer() {
         let mut roster = Inner::default();
         let acme = roster.put(customer("acme", "000000000001")).unwrap();
-        assert_eq!(roster.put(customer("other", "000000000001")), Err(IdentityTaken { other: "acme".into() }));
-        assert_eq!(roster.put(customer("acme", "000000000002")), Ok(acme), "a customer may change its identity");
+        assert_eq!(
+            roster.put(customer("other", "000000000001")),
+            Err(IdentityTaken { other: "acme".into() })
+        );
+        assert_eq!(
+            roster.put(customer("acme", "000000000002")),
+            Ok(acme),
+            "a customer may change its identity"
+        );
         assert!(roster.put(customer("other", "000000000001")).is_ok(), "what it had is free again");
     }
 
@@ -153,7 +165,9 @@ mod tests {
         for (number, key) in ["c", "a", "b"].iter().enumerate() {
             roster.put(customer(key, &format!("{number:012}"))).unwrap();
         }
-        let keys = |after| roster.page(ProductIndex(0), after, 2).iter().map(|c| c.key.to_string()).collect::<String>();
+        let keys = |after| {
+            roster.page(ProductIndex(0), after, 2).iter().map(|c| c.key.to_string()).collect::<String>()
+        };
         assert_eq!((keys(""), keys("b")), ("ab".to_owned(), "c".to_owned()));
     }
 }

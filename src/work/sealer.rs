@@ -3,9 +3,7 @@
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::{
-    base::{clock::Clock, tasks::Tasks},
-};
+use crate::base::{clock::Clock, tasks::Tasks};
 
 use super::committer::{CommitError, Committer};
 
@@ -28,7 +26,11 @@ pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiv
     receiver
 }
 
-async fn seal_for_ever(committer: &Committer, clock: Clock, sealed: &watch::Sender<u64>) -> Result<(), CommitError> {
+async fn seal_for_ever(
+    committer: &Committer,
+    clock: Clock,
+    sealed: &watch::Sender<u64>,
+) -> Result<(), CommitError> {
     loop {
         let progress = committer.seal().await?;
         if progress.records > 0 {

@@ -130,7 +130,9 @@ impl Submitter {
             match self.run(sealed, stopping.as_mut()).await {
                 Ok(()) => {}
                 Err(Stop::Commit(error)) => warn!(%error, "nothing is submitted any more"),
-                Err(Stop::Store(error)) => error!(%error, "pending records cannot be read: nothing is submitted"),
+                Err(Stop::Store(error)) => {
+                    error!(%error, "pending records cannot be read: nothing is submitted")
+                }
             }
             stopping.await;
         });
@@ -202,13 +204,17 @@ impl Submitter {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
             let sent = Instant::now();
-            let reply = marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await;
+            let reply =
+                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await;
             Ok(Landing { flight, reply, sent: micros_since(epoch, sent), took: sent.elapsed() })
         });
     }
 
     /// Settles a batch by AWS's reply: on disk first, then in the outbox.
-    async fn land(&mut self, landed: Result<Result<Landing, CommitError>, tokio::task::JoinError>) -> Result<(), Stop> {
+    async fn land(
+        &mut self,
+        landed: Result<Result<Landing, CommitError>, tokio::task::JoinError>,
+    ) -> Result<(), Stop> {
         let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let Landing { flight, reply, sent, took } = landing;
         self.adapt(&reply, sent);
@@ -216,7 +222,8 @@ impl Submitter {
         metrics::submitted(&product, &reply, took);
         log_reply(&product, &reply, flight.entries.len());
         let verdicts = self.judge(&flight.entries, &reply);
-        let settlements = flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
+        let settlements =
+            flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
         for settled in self.committer.settle(settlements.collect()).await? {
             note_settled(&settled);
         }
@@ -307,7 +314,9 @@ fn log_reply(product: &str, reply: &Reply, records: usize) {
         Reply::NotDelivered(error) | Reply::Lost(error) => {
             warn!(product, records, %error, "the call failed: it is tried again");
         }
-        Reply::BadRecord(error) => warn!(product, records, %error, "AWS refused the batch: it is taken apart"),
+        Reply::BadRecord(error) => {
+            warn!(product, records, %error, "AWS refused the batch: it is taken apart")
+        }
         Reply::Setup(error) => {
             error!(product, records, %error, "AWS refuses the set-up: usage waits until it is mended");
         }

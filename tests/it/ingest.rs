@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tallyman::{
     base::proto::{
-        Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest, RecordRequest, RecordStreamRequest,
-        UsageEvent, rejection::Reason,
+        Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest, RecordRequest,
+        RecordStreamRequest, UsageEvent, rejection::Reason,
     },
     faces::sandbox::Faults,
 };
@@ -48,7 +48,8 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
         good,
     ];
     let answer = record(&home, events).await.unwrap();
-    let told: Vec<_> = answer.rejected.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
+    let told: Vec<_> =
+        answer.rejected.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
     let expected = [
         (1, Reason::UnknownDimension),
         (2, Reason::InvalidCustomer),
@@ -63,7 +64,8 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
     ];
     assert_eq!(told, expected);
     assert_eq!((answer.accepted, answer.duplicates), (3, 0));
-    let overflow = record(&home, vec![event(GLOBEX, "requests", 1, ""), event(GLOBEX, "requests", 1, "x")]).await;
+    let overflow =
+        record(&home, vec![event(GLOBEX, "requests", 1, ""), event(GLOBEX, "requests", 1, "x")]).await;
     let reasons: Vec<_> = overflow.unwrap().rejected.iter().map(|rejection| rejection.reason()).collect();
     assert_eq!(reasons, [Reason::QuantityOverflow; 2], "the total so far is on disk, not in the request");
 }
@@ -72,7 +74,11 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
 async fn an_event_id_counts_once_also_after_a_kill() {
     let home = home();
     let agent = home.start().await;
-    let events = vec![event(ACME, "requests", 5, "a"), event(ACME, "requests", 7, "b"), event(ACME, "requests", 5, "a")];
+    let events = vec![
+        event(ACME, "requests", 5, "a"),
+        event(ACME, "requests", 7, "b"),
+        event(ACME, "requests", 5, "a"),
+    ];
     let first = record(&home, events.clone()).await.unwrap();
     assert_eq!((first.accepted, first.duplicates), (2, 1));
     agent.kill();
@@ -143,8 +149,12 @@ async fn a_stream_resumes_refuses_gaps_and_counts_repeats_once() {
     };
     let send = async |sequences: &[u64]| {
         let messages: Vec<_> = sequences.iter().map(|sequence| message(*sequence)).collect();
-        let answers = home.usage().await.record_stream(tokio_stream::iter(messages)).await.unwrap().into_inner();
-        let told: Vec<_> = answers.map(|answer| answer.map(|answer| (answer.durable_sequence, answer.accepted))).collect().await;
+        let answers =
+            home.usage().await.record_stream(tokio_stream::iter(messages)).await.unwrap().into_inner();
+        let told: Vec<_> = answers
+            .map(|answer| answer.map(|answer| (answer.durable_sequence, answer.accepted)))
+            .collect()
+            .await;
         told
     };
     let told = send(&[0, 1, 2, 2, 3, 5]).await;
@@ -174,7 +184,8 @@ async fn customers_are_registered_and_one_identity_is_billed_once() {
     let by_account = record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap();
     assert_eq!(by_account.rejected[0].reason(), Reason::UnknownCustomer, "two keys would fill one slot");
     record(&home, vec![event(GLOBEX, "requests", 1, "")]).await.unwrap();
-    let list = customers.list_customers(ListCustomersRequest { page_size: 1, ..Default::default() }).await.unwrap();
+    let list =
+        customers.list_customers(ListCustomersRequest { page_size: 1, ..Default::default() }).await.unwrap();
     let list = list.into_inner();
     assert_eq!(list.customers[0].key, GLOBEX, "an event registers an open product's customer");
     let next = ListCustomersRequest { page_size: 1, page_token: list.next_page_token, ..Default::default() };

@@ -104,7 +104,8 @@ async fn stream(home: &Home, messages: &[Vec<UsageEvent>]) -> Option<usize> {
     let mut durable = usize::try_from(answers.next().await?.ok()?.durable_sequence).unwrap();
     let start = durable;
     for (index, events) in messages.iter().enumerate().skip(start) {
-        let message = RecordStreamRequest { sequence: index as u64 + 1, events: events.clone(), ..Default::default() };
+        let message =
+            RecordStreamRequest { sequence: index as u64 + 1, events: events.clone(), ..Default::default() };
         if sender.send(message).await.is_err() {
             break;
         }
@@ -164,7 +165,7 @@ async fn kill9_under_load_leaves_the_bill_exact() {
     })
     .await;
     assert_eq!(summary.products[0].records_held, 0, "{}", home.log());
-    assert!(agent.terminate().success(), "{}", home.log());
+    assert!(agent.terminate().await.success(), "{}", home.log());
 
     let acknowledged = acknowledged.0.lock().unwrap().clone();
     let billed = billed_micros(&sandbox);

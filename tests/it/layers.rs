@@ -44,9 +44,14 @@ fn foreign_types_stay_in_their_file() {
     for layer in LAYERS {
         for (file, line, text) in lines(layer) {
             for (name, owner) in owners {
-                let is_test = file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
+                let is_test =
+                    file.ends_with("tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
                 let is_owner = file.ends_with(owner) || is_test;
-                assert!(is_owner || !text.contains(name), "{}:{line}: {name} belongs to {owner}", file.display());
+                assert!(
+                    is_owner || !text.contains(name),
+                    "{}:{line}: {name} belongs to {owner}",
+                    file.display()
+                );
             }
         }
     }
@@ -64,7 +69,8 @@ fn lines(layer: &str) -> Vec<(PathBuf, usize, String)> {
     assert!(!files.is_empty(), "no files in {layer}");
     let numbered = |file: PathBuf| {
         let text = fs::read_to_string(&file).unwrap();
-        let lines: Vec<_> = text.lines().zip(1..).map(|(line, number)| (file.clone(), number, line.to_owned())).collect();
+        let lines: Vec<_> =
+            text.lines().zip(1..).map(|(line, number)| (file.clone(), number, line.to_owned())).collect();
         lines
     };
     files.into_iter().flat_map(numbered).collect()

@@ -23,7 +23,7 @@ async fn a_second_agent_on_the_same_folder_is_refused_with_the_pid_of_the_first(
     let first = home.start().await;
     let mut other = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     other.set("AGENT__DATA_DIR", &home.data_dir().display().to_string());
-    let status = other.spawn().wait(Duration::from_secs(30));
+    let status = other.spawn().ended().await;
     assert_eq!(status.code(), Some(75));
     assert!(other.log().contains(&format!("pid {}", first.child.id())), "{}", other.log());
     assert!(home.is_ready().await);
@@ -44,10 +44,10 @@ fn a_bad_configuration_is_refused_with_every_fault_at_once() {
     assert_eq!(missing.status.code(), Some(64));
 }
 
-#[test]
-fn another_clock_is_refused_without_a_sandbox() {
+#[tokio::test]
+async fn another_clock_is_refused_without_a_sandbox() {
     let home = Home::new(ACCOUNT_PRODUCT, "https://metering.example.com", Some(fast_clock(10.0)));
-    assert_eq!(home.spawn().wait(Duration::from_secs(30)).code(), Some(64), "{}", home.log());
+    assert_eq!(home.spawn().ended().await.code(), Some(64), "{}", home.log());
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn sigterm_keeps_what_was_acknowledged_and_exits_in_order() {
     let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     let agent = home.start().await;
     record(&home, vec![event(ACME, "requests", 41, "")]).await.unwrap();
-    assert!(agent.terminate().success(), "{}", home.log());
+    assert!(agent.terminate().await.success(), "{}", home.log());
     let _agent = home.start().await;
     assert_eq!(home.summary().await.unwrap().products[0].dimensions[0].open, "41");
 }
@@ -63,11 +63,8 @@ async fn sigterm_keeps_what_was_acknowledged_and_exits_in_order() {
 #[tokio::test]
 async fn a_stopping_agent_is_unready_before_it_goes() {
     use tokio::io::AsyncWriteExt;
-    let (sandbox, _tasks) = sandbox(
-        fast_clock(3600.0),
-        Faults { latency: Duration::from_secs(2), ..Faults::default() },
-    )
-    .await;
+    let (sandbox, _tasks) =
+        sandbox(fast_clock(3600.0), Faults { latency: Duration::from_secs(2), ..Faults::default() }).await;
     let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(fast_clock(3600.0)));
     let agent = home.start().await;
     record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap();
@@ -86,7 +83,7 @@ async fn a_stopping_agent_is_unready_before_it_goes() {
     // A connection that says nothing does not hold the shutdown up.
     let mut silent = tokio::net::TcpStream::connect(&home.admin).await.unwrap();
     silent.write_all(b"GET /read").await.unwrap();
-    assert!(agent.terminate().success(), "{}", home.log());
+    assert!(agent.terminate().await.success(), "{}", home.log());
     assert!(!sandbox.billed().is_empty(), "the call under way was not waited for");
 }
 
@@ -127,14 +124,17 @@ async fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
     assert_eq!(again.code(), Code::Unavailable, "after a failed write nothing is taken");
     assert!(home.admin("/readyz").await.unwrap().starts_with("HTTP/1.1 503"));
     assert_eq!(home.metric("tallyman_store_failed").await, Some(1.0));
-    assert_eq!(agent.terminate().code(), Some(74));
+    assert_eq!(agent.terminate().await.code(), Some(74));
     let log = std::fs::read_to_string(home.path().join("disk.log")).unwrap();
     assert!(log.contains("no usage is taken until a restart"), "{log}");
 
     let _agent = home.start().await;
     let open: u64 = home.summary().await.unwrap().products[0].dimensions[0].open.parse().unwrap();
     // The request that failed may be on disk or not; it was not acknowledged, and its ids make a resend safe.
-    assert!(open == acknowledged || open == acknowledged + 200, "{open} on disk, {acknowledged} acknowledged");
+    assert!(
+        open == acknowledged || open == acknowledged + 200,
+        "{open} on disk, {acknowledged} acknowledged"
+    );
 }
 
 #[tokio::test]
@@ -164,7 +164,8 @@ async fn days_of_down_time_leave_every_hour_in_its_place() {
         (sealed && product.records_unsent == 0).then_some(())
     })
     .await;
-    let hours: Vec<_> = sandbox.billed().into_iter().filter(|record| record.dimension == "requests").collect();
+    let hours: Vec<_> =
+        sandbox.billed().into_iter().filter(|record| record.dimension == "requests").collect();
     let first = &hours[0];
     assert_eq!((first.hour.start(), first.quantity.to_string()), (eight, "12".to_owned()));
     let zeros = hours.iter().filter(|record| record.quantity.is_zero()).count();
@@ -188,9 +189,13 @@ async fn usage_past_its_deadline_rolls_forward_and_keeps_its_origin() {
         (billed.get(&(ACME.to_owned(), "requests".to_owned())) == Some(&7)).then_some(())
     })
     .await;
-    let all = home.records(ListRecordsRequest { dimension: "requests".to_owned(), ..Default::default() }).await;
+    let all =
+        home.records(ListRecordsRequest { dimension: "requests".to_owned(), ..Default::default() }).await;
     let rolled = all.iter().find(|record| record.state() == RecordState::RolledForward).unwrap();
-    let later = all.iter().find(|record| record.carried_in == "7" && record.state() == RecordState::Accepted).unwrap();
+    let later = all
+        .iter()
+        .find(|record| record.carried_in == "7" && record.state() == RecordState::Accepted)
+        .unwrap();
     assert_eq!(later.origins[0].hour_unix_seconds, rolled.hour_unix_seconds);
     assert_eq!(later.usage, "0");
 }
@@ -202,6 +207,6 @@ async fn a_product_with_usage_on_disk_may_not_leave_the_configuration() {
     record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
     agent.kill();
     home.configure("", &ACCOUNT_PRODUCT.replace("name = \"requests\"", "name = \"other\""), NOWHERE);
-    assert_eq!(home.spawn().wait(Duration::from_secs(30)).code(), Some(64));
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
     assert!(home.log().contains("`requests`") && home.log().contains("put it back"), "{}", home.log());
 }

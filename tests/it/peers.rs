@@ -21,8 +21,12 @@ fn root() -> PathBuf {
 
 /// The Python of the tests' virtual environment, which `make test` sets up.
 fn python(script: &str) -> Command {
-    let cache = || std::env::var("XDG_CACHE_HOME").or_else(|_| Ok::<_, std::env::VarError>(std::env::var("HOME")? + "/.cache"));
-    let python = std::env::var("TALLYMAN_TEST_PYTHON").or_else(|_| Ok::<_, std::env::VarError>(cache()? + "/tallyman/venv/bin/python"));
+    let cache = || {
+        std::env::var("XDG_CACHE_HOME")
+            .or_else(|_| Ok::<_, std::env::VarError>(std::env::var("HOME")? + "/.cache"))
+    };
+    let python = std::env::var("TALLYMAN_TEST_PYTHON")
+        .or_else(|_| Ok::<_, std::env::VarError>(cache()? + "/tallyman/venv/bin/python"));
     let python = python.unwrap();
     assert!(PathBuf::from(&python).exists(), "{python} is missing: run `make setup`");
     let mut command = Command::new(python);
@@ -32,7 +36,8 @@ fn python(script: &str) -> Command {
 
 fn passes(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     text
 }
@@ -53,7 +58,14 @@ async fn the_python_example_of_the_readme_works_as_it_stands() {
     let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
     let _agent = home.start().await;
     let mut example = python("examples/python/send_usage.py");
-    example.arg("--agent").arg(&home.grpc).args(["--customer", ACME, "--dimension", "requests", "--quantity", "42"]);
+    example.arg("--agent").arg(&home.grpc).args([
+        "--customer",
+        ACME,
+        "--dimension",
+        "requests",
+        "--quantity",
+        "42",
+    ]);
     passes(example);
     eventually("it is billed", async || {
         (billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())) == Some(&42)).then_some(())
@@ -101,7 +113,8 @@ impl Moto {
             serde_json::from_slice(&std::fs::read(&port_file).ok()?).ok()
         })
         .await;
-        let (url, spy) = (format!("http://127.0.0.1:{}", ports["moto"]), format!("127.0.0.1:{}", ports["spy"]));
+        let (url, spy) =
+            (format!("http://127.0.0.1:{}", ports["moto"]), format!("127.0.0.1:{}", ports["spy"]));
         Self { _process: process, url, spy }
     }
 
@@ -135,7 +148,11 @@ async fn moto_accepts_the_agent_under_an_assumed_role() {
     home.configure("", MOTO_PRODUCT, &moto.url);
     home.environment.push(("AWS_ENDPOINT_URL_STS".to_owned(), moto.url.clone()));
     let _agent = home.start().await;
-    let events = vec![event("alpha", "requests", 3, ""), event("beta", "requests", 4, ""), event("gamma", "requests", 5, "")];
+    let events = vec![
+        event("alpha", "requests", 3, ""),
+        event("beta", "requests", 4, ""),
+        event("gamma", "requests", 5, ""),
+    ];
     assert_eq!(record(&home, events).await.unwrap().accepted, 3);
     eventually("the subscribed are billed, and the other is held", async || {
         let product = home.summary().await?.products.remove(0);
@@ -145,7 +162,8 @@ async fn moto_accepts_the_agent_under_an_assumed_role() {
     let billed = moto.spy("/billed").await;
     let quantity = |customer: &str| {
         let lines = billed.as_array().unwrap().iter();
-        let lines = lines.filter(|line| line["customer_identifier"] == customer && line["status"] == "Success");
+        let lines =
+            lines.filter(|line| line["customer_identifier"] == customer && line["status"] == "Success");
         lines.filter_map(|line| line["quantity"].as_u64()).sum::<u64>()
     };
     assert_eq!((quantity("alpha"), quantity("beta"), quantity("gamma")), (3, 4, 0), "{billed}");

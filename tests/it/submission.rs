@@ -115,9 +115,17 @@ async fn wait_for_state(home: &Home, state: RecordState) -> Vec<tallyman::base::
 async fn the_wire_carries_exactly_the_fields_of_each_identity() {
     let arn = "arn:aws:license-manager::123456789012:license:l-1";
     let cases = [
-        ("license", format!("account_id = \"{ACME}\"\nlicense_arn = \"{arn}\""), vec!["CustomerAWSAccountId", "LicenseArn"]),
+        (
+            "license",
+            format!("account_id = \"{ACME}\"\nlicense_arn = \"{arn}\""),
+            vec!["CustomerAWSAccountId", "LicenseArn"],
+        ),
         ("account", format!("account_id = \"{ACME}\""), vec!["CustomerAWSAccountId", "ProductCode"]),
-        ("customer_identifier", "customer_identifier = \"cid\"".to_owned(), vec!["CustomerIdentifier", "ProductCode"]),
+        (
+            "customer_identifier",
+            "customer_identifier = \"cid\"".to_owned(),
+            vec!["CustomerIdentifier", "ProductCode"],
+        ),
     ];
     for (identity, fields, expected) in cases {
         let server = RawServer::start(|_, request| all_success(request)).await;
@@ -139,7 +147,9 @@ async fn the_wire_carries_exactly_the_fields_of_each_identity() {
         }
         names.sort_unstable();
         names.dedup();
-        let mut expected = [&expected[..], &["Dimension", "Quantity", "QuantityAsDecimal", "Timestamp", "UsageRecords"]].concat();
+        let mut expected =
+            [&expected[..], &["Dimension", "Quantity", "QuantityAsDecimal", "Timestamp", "UsageRecords"]]
+                .concat();
         expected.sort_unstable();
         assert_eq!(names, expected, "{identity}: {request}");
         for line in request["UsageRecords"].as_array().unwrap() {
@@ -170,7 +180,8 @@ async fn retries_repeat_records_exactly_until_they_are_accepted() {
     let accepted = wait_for_state(&home, RecordState::Accepted).await;
     assert!(accepted.iter().all(|record| record.attempts == 5), "{accepted:?}");
     let sorted = |request: &Value| {
-        let mut lines: Vec<String> = request["UsageRecords"].as_array().unwrap().iter().map(Value::to_string).collect();
+        let mut lines: Vec<String> =
+            request["UsageRecords"].as_array().unwrap().iter().map(Value::to_string).collect();
         lines.sort();
         lines
     };
@@ -215,7 +226,10 @@ async fn a_duplicate_is_ours_after_a_lost_reply_and_a_conflict_otherwise() {
         let _agent = home.start().await;
         record(&home, vec![event(customer, "requests", 3, "")]).await.unwrap();
         let settled = wait_for_state(&home, state).await;
-        assert!(settled.iter().all(|record| record.presumed == (state == RecordState::Accepted)), "{settled:?}");
+        assert!(
+            settled.iter().all(|record| record.presumed == (state == RecordState::Accepted)),
+            "{settled:?}"
+        );
         if state == RecordState::Held {
             assert!(settled[0].reason.starts_with("conflict"), "{}", settled[0].reason);
             let held = "tallyman_records_held{product=\"prod-sandbox\",reason=\"conflict\"}";
@@ -238,14 +252,16 @@ async fn one_bad_record_is_held_and_the_others_are_billed() {
     let product = ACCOUNT_PRODUCT.split("[[product.dimension]]\nname = \"calls\"").next().unwrap();
     let home = Home::new(product, &server.url, Some(clock()));
     let _agent = home.start().await;
-    let mut events: Vec<_> = (0..24).map(|number| event(&format!("{number:012}"), "requests", 1, "")).collect();
+    let mut events: Vec<_> =
+        (0..24).map(|number| event(&format!("{number:012}"), "requests", 1, "")).collect();
     events.push(event(GLOBEX, "requests", 1, ""));
     record(&home, events).await.unwrap();
     let held = wait_for_state(&home, RecordState::Held).await;
     assert_eq!((held.len(), held[0].customer.as_str()), (1, GLOBEX));
     assert!(held[0].reason.contains("no such customer"), "{}", held[0].reason);
     eventually("24 are billed", async || {
-        let filter = ListRecordsRequest { state: RecordState::Accepted.into(), ..ListRecordsRequest::default() };
+        let filter =
+            ListRecordsRequest { state: RecordState::Accepted.into(), ..ListRecordsRequest::default() };
         (home.records(filter).await.len() == 24).then_some(())
     })
     .await;
@@ -264,7 +280,10 @@ async fn an_unreachable_aws_loses_nothing_and_is_told() {
     .await;
     assert!(error.to_lowercase().contains("connect"), "{error}");
     assert_eq!(home.metric("tallyman_records_unsent{product=\"prod-sandbox\"}").await, Some(3.0));
-    assert_eq!(home.metric("tallyman_unsent_units{product=\"prod-sandbox\",dimension=\"requests\"}").await, Some(3.0));
+    assert_eq!(
+        home.metric("tallyman_unsent_units{product=\"prod-sandbox\",dimension=\"requests\"}").await,
+        Some(3.0)
+    );
     let deadline = home.metric("tallyman_deadline_seconds{product=\"prod-sandbox\"}").await.unwrap();
     assert!(deadline > 3600.0 && deadline < 86_400.0, "{deadline}");
     agent.kill();

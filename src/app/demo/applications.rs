@@ -138,7 +138,8 @@ impl Application {
         loop {
             calls += 1;
             // An answer that is not waited for is lost, as far as this application can tell.
-            let patience = if self.rng.u8(..) < 8 { Duration::from_micros(500) } else { Duration::from_secs(5) };
+            let patience =
+                if self.rng.u8(..) < 8 { Duration::from_micros(500) } else { Duration::from_secs(5) };
             let answer = timeout(patience, self.send(events.clone())).await;
             if let Ok(Some(rejected)) = answer {
                 self.note(&events, &rejected, calls);

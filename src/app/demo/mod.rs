@@ -121,7 +121,9 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
     let applications = Applications::start(&config, clock, end, seed, &tasks);
     let middle = start.plus(end.since(start) / 2);
     let (mut restarted, mut settle_until) = (false, None);
-    while !is_done(&agent, &applications, end) && settle_until.is_none_or(|until| tokio::time::Instant::now() < until) {
+    while !is_done(&agent, &applications, end)
+        && settle_until.is_none_or(|until| tokio::time::Instant::now() < until)
+    {
         sleep(TICK).await;
         screen.show(&summary(&agent.view), &applications.acknowledged(), &sandbox);
         if !restarted && clock.now() >= middle {
@@ -137,7 +139,8 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
         }
     }
     screen.show(&summary(&agent.view), &applications.acknowledged(), &sandbox);
-    let report = proof::compare(&config, &applications.acknowledged(), &sandbox, &agent.view.committer.status());
+    let report =
+        proof::compare(&config, &applications.acknowledged(), &sandbox, &agent.view.committer.status());
     agent.stop().await;
     tasks.stop(Duration::from_secs(2)).await;
     screen.proof(&report, &applications.acknowledged(), &sandbox);
@@ -148,13 +151,14 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
 fn is_done(agent: &Agent, applications: &Applications, end: Timestamp) -> bool {
     let summary = summary(&agent.view);
     let is_sent = summary.products.iter().all(|product| product.records_unsent == 0);
-    applications.are_done() && is_sent && summary.sealed_through_unix_seconds >= Hour::containing(end).previous().start().seconds()
+    applications.are_done()
+        && is_sent
+        && summary.sealed_through_unix_seconds >= Hour::containing(end).previous().start().seconds()
 }
 
 fn demo_config(folder: &Path) -> Result<Config, config::ConfigError> {
     let data_dir = folder.join("data").display().to_string();
     let socket = format!("unix:{}", folder.join("tallyman.sock").display());
-    let variables =
-        [("TALLYMAN__AGENT__DATA_DIR", data_dir), ("TALLYMAN__GRPC__LISTEN", socket)];
+    let variables = [("TALLYMAN__AGENT__DATA_DIR", data_dir), ("TALLYMAN__GRPC__LISTEN", socket)];
     config::parse(CONFIG, "the demo", variables.into_iter().map(|(name, value)| (name.to_owned(), value)))
 }

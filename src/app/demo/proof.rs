@@ -49,11 +49,19 @@ impl Line {
 impl Report {
     pub(super) fn is_exact(&self) -> bool {
         let missing: u128 = self.lines.iter().filter_map(Line::carried).sum();
-        self.held == 0 && missing == self.carried && self.lines.iter().all(Line::is_exact) && !self.lines.is_empty()
+        self.held == 0
+            && missing == self.carried
+            && self.lines.iter().all(Line::is_exact)
+            && !self.lines.is_empty()
     }
 }
 
-pub(super) fn compare(config: &Config, acknowledged: &Acknowledged, sandbox: &Sandbox, status: &Status) -> Report {
+pub(super) fn compare(
+    config: &Config,
+    acknowledged: &Acknowledged,
+    sandbox: &Sandbox,
+    status: &Status,
+) -> Report {
     let mut billed: BTreeMap<Series, u128> = BTreeMap::new();
     for record in sandbox.billed() {
         *billed.entry(series(config, &record)).or_default() += u128::from(record.quantity.micros());
@@ -76,7 +84,10 @@ pub(super) fn compare(config: &Config, acknowledged: &Acknowledged, sandbox: &Sa
 /// Whose line of the bill a record is. AWS knows identities; the applications know keys.
 fn series(config: &Config, record: &BilledRecord) -> Series {
     let by_license = |identity: &Identity| *identity.fields().license_arn == record.license_arn;
-    let licensed = config.customers.iter().find(|customer| !record.license_arn.is_empty() && by_license(&customer.identity));
+    let licensed = config
+        .customers
+        .iter()
+        .find(|customer| !record.license_arn.is_empty() && by_license(&customer.identity));
     let (product, customer) = match licensed {
         Some(customer) => (config.catalog.product(customer.product), customer.key.to_string()),
         None => (None, format!("{}{}", record.account_id, record.customer_identifier)),
@@ -109,5 +120,8 @@ fn step(config: &Config, series: &Series) -> u128 {
 }
 
 fn decimal(micros: u128) -> String {
-    u64::try_from(micros).ok().and_then(Quantity::from_micros).map_or_else(|| "too much".to_owned(), |q| q.to_string())
+    u64::try_from(micros)
+        .ok()
+        .and_then(Quantity::from_micros)
+        .map_or_else(|| "too much".to_owned(), |q| q.to_string())
 }

@@ -53,7 +53,11 @@ impl Screen {
                  open             {} buckets\n  on their way     {unsent} records\n  billed           {billed} records\n",
                 summary.open_buckets
             );
-            let back = if self.painted_lines > 0 { format!("\x1b[{}A\x1b[J", self.painted_lines) } else { String::new() };
+            let back = if self.painted_lines > 0 {
+                format!("\x1b[{}A\x1b[J", self.painted_lines)
+            } else {
+                String::new()
+            };
             self.write(&format!("{back}{table}"));
             self.painted_lines = table.lines().count();
         } else if self.last_line.is_none_or(|last| last.elapsed() >= LINE_EVERY) {

@@ -129,7 +129,9 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(_) => Err("a Unix socket is given with its whole path, as in unix:/run/tallyman.sock".to_owned()),
+            Some(_) => {
+                Err("a Unix socket is given with its whole path, as in unix:/run/tallyman.sock".to_owned())
+            }
             None => text.parse().map(Self::Tcp).map_err(|_| {
                 format!("`{text}` is neither an address with a port, as in 127.0.0.1:7450, nor unix:/path")
             }),

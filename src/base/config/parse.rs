@@ -10,8 +10,8 @@ use std::{
 use toml::{Table, Value};
 
 use super::{
-    Admin, Agent, Config, ConfigError, ConfiguredCustomer, Connection, Grpc, HourRules, Limits, Listen, Retention,
-    Submission, Tls,
+    Admin, Agent, Config, ConfigError, ConfiguredCustomer, Connection, Grpc, HourRules, Limits, Listen,
+    Retention, Submission, Tls,
     reader::{Faults, Section},
 };
 use crate::domain::{
@@ -30,7 +30,10 @@ const MAX_DIMENSIONS: usize = 1000;
 const MAX_PRODUCTS: usize = 1000;
 
 /// Reads the file, if there is one, and the environment's overrides.
-pub fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+pub fn load(
+    file: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
     let Some(path) = file else { return parse("", "no file", variables) };
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError(vec![format!("{}: cannot be read: {error}", path.display())]))?;
@@ -38,7 +41,11 @@ pub fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String
 }
 
 /// Parses configuration text; `file` names it in messages.
-pub fn parse(text: &str, file: &str, variables: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+pub fn parse(
+    text: &str,
+    file: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
     let mut table: Table =
         text.parse().map_err(|error: toml::de::Error| ConfigError(vec![format!("{file}: {error}")]))?;
     let overrides: BTreeMap<String, String> =
@@ -145,7 +152,12 @@ fn read_grpc(root: &mut Section<'_>) -> Grpc {
         section.fault("listen", "an address that is not loopback needs tls with client_ca, or token_file");
     }
     root.put("grpc", section);
-    Grpc { listen, max_events_per_request: usize::try_from(max_events).unwrap_or(usize::MAX), tls, token_file }
+    Grpc {
+        listen,
+        max_events_per_request: usize::try_from(max_events).unwrap_or(usize::MAX),
+        tls,
+        token_file,
+    }
 }
 
 fn read_admin(root: &mut Section<'_>) -> Admin {
@@ -191,9 +203,8 @@ fn read_submission(root: &mut Section<'_>) -> Submission {
 
 fn read_limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
-    let mut limit = |key, default, most| {
-        usize::try_from(section.integer(key, default, (1, most))).unwrap_or(usize::MAX)
-    };
+    let mut limit =
+        |key, default, most| usize::try_from(section.integer(key, default, (1, most))).unwrap_or(usize::MAX);
     let limits = Limits {
         max_customers: limit("max_customers", 100_000, 10_000_000),
         max_open_buckets: limit("max_open_buckets", 2_000_000, 100_000_000),
@@ -255,7 +266,8 @@ fn read_product(section: &mut Section<'_>) -> Product {
 fn read_dimensions(product: &mut Section<'_>) -> Vec<Dimension> {
     let mut sections = product.sections("dimension");
     if sections.is_empty() || sections.len() > MAX_DIMENSIONS {
-        product.fault("dimension", &format!("1 to {MAX_DIMENSIONS} [[product.dimension]] sections are needed"));
+        product
+            .fault("dimension", &format!("1 to {MAX_DIMENSIONS} [[product.dimension]] sections are needed"));
         sections.truncate(MAX_DIMENSIONS);
     }
     let mut names = BTreeSet::new();
@@ -279,7 +291,9 @@ fn read_dimension(section: &mut Section<'_>) -> Dimension {
     let aggregate = section.parsed("aggregate", "sum", |text| match text {
         "sum" => Ok(Aggregate::Sum),
         "count" => Ok(Aggregate::Count),
-        "max" | "latest" | "unique" => Err(format!("`{text}` is not available in this version: use sum or count")),
+        "max" | "latest" | "unique" => {
+            Err(format!("`{text}` is not available in this version: use sum or count"))
+        }
         _ => Err(format!("must be one of sum, count, not `{text}`")),
     });
     let base_units = section.integer("unit", 1, (1, u64::MAX));
@@ -304,7 +318,8 @@ fn read_connection(section: &mut Section<'_>) -> Connection {
     if connection.endpoint_url.as_ref().is_some_and(|url| !is_url(url)) {
         section.fault("endpoint_url", "must begin with http:// or https://");
     }
-    if connection.role_arn.as_ref().is_some_and(|arn| !arn.starts_with("arn:aws") || !arn.contains(":role/")) {
+    if connection.role_arn.as_ref().is_some_and(|arn| !arn.starts_with("arn:aws") || !arn.contains(":role/"))
+    {
         section.fault("role_arn", "must be like arn:aws:iam::123456789012:role/name");
     }
     if connection.external_id.is_some() && connection.role_arn.is_none() {
@@ -313,7 +328,11 @@ fn read_connection(section: &mut Section<'_>) -> Connection {
     connection
 }
 
-fn read_customers(product: &mut Section<'_>, index: ProductIndex, mode: IdentityMode) -> Vec<ConfiguredCustomer> {
+fn read_customers(
+    product: &mut Section<'_>,
+    index: ProductIndex,
+    mode: IdentityMode,
+) -> Vec<ConfiguredCustomer> {
     let mut sections = product.sections("customer");
     let mut customers = Vec::with_capacity(sections.len());
     let (mut keys, mut identities) = (BTreeSet::new(), HashMap::new());
@@ -323,7 +342,10 @@ fn read_customers(product: &mut Section<'_>, index: ProductIndex, mode: Identity
             section.fault("key", &format!("`{}` is there twice", customer.key));
         }
         if let Some(other) = identities.insert(customer.identity.clone(), customer.key.clone()) {
-            section.fault("key", &format!("has the same identity as customer `{other}`: one identity is billed once"));
+            section.fault(
+                "key",
+                &format!("has the same identity as customer `{other}`: one identity is billed once"),
+            );
         }
         customers.push(customer);
     }
@@ -331,7 +353,11 @@ fn read_customers(product: &mut Section<'_>, index: ProductIndex, mode: Identity
     customers
 }
 
-fn read_customer(section: &mut Section<'_>, product: ProductIndex, mode: IdentityMode) -> Option<ConfiguredCustomer> {
+fn read_customer(
+    section: &mut Section<'_>,
+    product: ProductIndex,
+    mode: IdentityMode,
+) -> Option<ConfiguredCustomer> {
     let key = section.required("key");
     if !is_customer_key(&key) {
         section.fault("key", "must be 1 to 255 bytes without control characters");
@@ -339,17 +365,16 @@ fn read_customer(section: &mut Section<'_>, product: ProductIndex, mode: Identit
     let mut field = |key| section.optional_text(key).unwrap_or_default();
     let (account_id, license_arn, customer_identifier) =
         (field("account_id"), field("license_arn"), field("customer_identifier"));
-    let since = section.optional_text("since").and_then(|text| {
-        text.parse::<Timestamp>().map_err(|what| section.fault("since", &what)).ok()
-    });
+    let since = section
+        .optional_text("since")
+        .and_then(|text| text.parse::<Timestamp>().map_err(|what| section.fault("since", &what)).ok());
     let fields = IdentityFields {
         account_id: &account_id,
         license_arn: &license_arn,
         customer_identifier: &customer_identifier,
     };
     let is_bare = account_id.is_empty() && license_arn.is_empty() && customer_identifier.is_empty();
-    let identity =
-        if is_bare { Identity::from_key(mode, &key) } else { Identity::from_fields(mode, fields) };
+    let identity = if is_bare { Identity::from_key(mode, &key) } else { Identity::from_fields(mode, fields) };
     let identity = identity.map_err(|what| section.fault("key", &what)).ok()?;
     Some(ConfiguredCustomer { product, key: key.into(), identity, since })
 }
@@ -405,7 +430,8 @@ mod tests {
             key = "acme"
             account_id = "12"
         "#;
-        let faults = faults(text, &[("TALLYMAN__ADMIN__LISTEN", "here"), ("TALLYMAN__PRODUCT__7__CODE", "x")]);
+        let faults =
+            faults(text, &[("TALLYMAN__ADMIN__LISTEN", "here"), ("TALLYMAN__PRODUCT__7__CODE", "x")]);
         let expected = [
             "t.toml: hour.grace:",
             "t.toml: hour.grease: unknown key",

@@ -140,7 +140,12 @@ impl<'a> Section<'a> {
         text.unwrap_or_default()
     }
 
-    pub(super) fn parsed<T>(&mut self, key: &str, default: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let text = self.optional_text(key).unwrap_or_else(|| {
             self.record(key, default);
             default.to_owned()
@@ -168,7 +173,8 @@ impl<'a> Section<'a> {
 
     /// A span of time like `5m` or `1h 30m`.
     pub(super) fn duration(&mut self, key: &str, default: &str, (least, most): (&str, &str)) -> Duration {
-        let bounds = (parse_duration(least).unwrap_or_default(), parse_duration(most).unwrap_or(Duration::MAX));
+        let bounds =
+            (parse_duration(least).unwrap_or_default(), parse_duration(most).unwrap_or(Duration::MAX));
         self.parsed(key, default, |text| {
             let duration = parse_duration(text)?;
             if duration < bounds.0 || duration > bounds.1 {

@@ -29,11 +29,7 @@ pub struct CheckArgs {
 pub fn check(args: &CheckArgs, output: Output) -> Exit {
     let (mut out, mut notes) = (std::io::stdout(), std::io::stderr());
     let mut printer = Printer::new(output, &mut out, &mut notes);
-    let result = answer(
-        args,
-        config::load(args.config.as_deref(), variables()),
-        &mut printer,
-    );
+    let result = answer(args, config::load(args.config.as_deref(), variables()), &mut printer);
     printer.finish(result)
 }
 
@@ -65,11 +61,7 @@ fn answer(
         Err(error) => {
             printer.note(&error.to_string())?;
             if printer.is_json() {
-                printer.json(&Verdict {
-                    valid: false,
-                    faults: error.0,
-                    effective: None,
-                })?;
+                printer.json(&Verdict { valid: false, faults: error.0, effective: None })?;
             }
             Ok(Exit::Usage)
         }
@@ -79,11 +71,7 @@ fn answer(
 fn show(args: &CheckArgs, config: &Config, printer: &mut Printer<'_>) -> Result<(), Failure> {
     if printer.is_json() {
         let effective = args.print.then(|| config.effective.clone());
-        return printer.json(&Verdict {
-            valid: true,
-            faults: Vec::new(),
-            effective,
-        });
+        return printer.json(&Verdict { valid: true, faults: Vec::new(), effective });
     }
     if args.print {
         // Nothing else, so that it can be kept as a file.
@@ -96,21 +84,10 @@ fn summary(config: &Config) -> String {
     let mut lines = vec!["the configuration is right".to_owned()];
     for (index, product) in config.catalog.products() {
         let dimensions = count(product.dimensions.len() as u64, "dimension");
-        let customers = config
-            .customers
-            .iter()
-            .filter(|customer| customer.product == index)
-            .count();
+        let customers = config.customers.iter().filter(|customer| customer.product == index).count();
         let customers = count(customers as u64, "configured customer");
-        let others = if product.open {
-            ", and whoever else uses it"
-        } else {
-            ""
-        };
-        lines.push(format!(
-            "  product {}: {dimensions}, {customers}{others}",
-            product.code
-        ));
+        let others = if product.open { ", and whoever else uses it" } else { "" };
+        lines.push(format!("  product {}: {dimensions}, {customers}{others}", product.code));
     }
     lines.join("\n")
 }
@@ -144,17 +121,9 @@ mod tests {
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let mut printer = Printer::new(output, &mut out, &mut notes);
         let args = CheckArgs { config: None, print };
-        let result = answer(
-            &args,
-            config::parse(text, "t.toml", std::iter::empty()),
-            &mut printer,
-        );
+        let result = answer(&args, config::parse(text, "t.toml", std::iter::empty()), &mut printer);
         let exit = printer.finish(result);
-        (
-            exit,
-            String::from_utf8(out).unwrap(),
-            String::from_utf8(notes).unwrap(),
-        )
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap())
     }
 
     #[test]
@@ -189,9 +158,6 @@ mod tests {
         let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(exit, Exit::Usage);
         assert_eq!(verdict["valid"], false);
-        assert!(
-            verdict["faults"][0].as_str().unwrap().contains("product"),
-            "{verdict}"
-        );
+        assert!(verdict["faults"][0].as_str().unwrap().contains("product"), "{verdict}");
     }
 }

@@ -21,12 +21,7 @@ use crate::base::proto::{
 #[command(next_help_heading = "Options for the way to the agent")]
 pub(super) struct AgentArgs {
     /// Where the agent listens: `host:port`, `http://host:port`, `https://host:port` or `unix:/path`.
-    #[arg(
-        long,
-        global = true,
-        env = "TALLYMAN_ADDRESS",
-        default_value = "127.0.0.1:7450"
-    )]
+    #[arg(long, global = true, env = "TALLYMAN_ADDRESS", default_value = "127.0.0.1:7450")]
     address: Address,
     /// The file with the token that the agent asks for.
     #[arg(long, global = true, env = "TALLYMAN_TOKEN_FILE", value_name = "FILE")]
@@ -62,9 +57,7 @@ impl Agent {
             address: args.address.to_string(),
             cause: root_cause(&error),
         })?;
-        Ok(Self {
-            service: InterceptedService::new(channel, Token(token)),
-        })
+        Ok(Self { service: InterceptedService::new(channel, Token(token)) })
     }
 
     pub(super) fn usage(&self) -> UsageServiceClient<AgentService> {
@@ -94,11 +87,7 @@ impl AgentArgs {
             .map_err(wrong)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT);
-        if address.is_tls() {
-            endpoint.tls_config(self.tls()?).map_err(wrong)
-        } else {
-            Ok(endpoint)
-        }
+        if address.is_tls() { endpoint.tls_config(self.tls()?).map_err(wrong) } else { Ok(endpoint) }
     }
 
     fn tls(&self) -> Result<ClientTlsConfig, Failure> {
@@ -115,16 +104,9 @@ impl AgentArgs {
 }
 
 fn read_token(file: &PathBuf) -> Result<AsciiMetadataValue, Failure> {
-    let wrong = || {
-        Failure::Usage(format!(
-            "{}: does not hold a token on a single line",
-            file.display()
-        ))
-    };
+    let wrong = || Failure::Usage(format!("{}: does not hold a token on a single line", file.display()));
     let text = String::from_utf8(read(file)?).map_err(|_| wrong())?;
-    let token = Some(text.trim())
-        .filter(|token| !token.is_empty())
-        .ok_or_else(wrong)?;
+    let token = Some(text.trim()).filter(|token| !token.is_empty()).ok_or_else(wrong)?;
     let mut value: AsciiMetadataValue = format!("Bearer {token}").parse().map_err(|_| wrong())?;
     value.set_sensitive(true);
     Ok(value)
@@ -175,10 +157,7 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             let has_whole_path = path.starts_with('/') && path.len() > 1;
             return if has_whole_path {
-                Ok(Self {
-                    given: given.clone(),
-                    uri: given,
-                })
+                Ok(Self { given: given.clone(), uri: given })
             } else {
                 Err(FORMS.to_owned())
             };
@@ -191,10 +170,7 @@ impl FromStr for Address {
         if !["http", "https"].contains(&scheme) || !has_port || authority.contains(['/', '?', '@']) {
             return Err(FORMS.to_owned());
         }
-        Ok(Self {
-            given,
-            uri: format!("{scheme}://{authority}"),
-        })
+        Ok(Self { given, uri: format!("{scheme}://{authority}") })
     }
 }
 
@@ -212,10 +188,7 @@ mod tests {
             ("[::1]:7450", "http://[::1]:7450"),
             ("http://agent:7450/", "http://agent:7450"),
             ("https://agent.example:443", "https://agent.example:443"),
-            (
-                "unix:/run/tallyman/tallyman.sock",
-                "unix:/run/tallyman/tallyman.sock",
-            ),
+            ("unix:/run/tallyman/tallyman.sock", "unix:/run/tallyman/tallyman.sock"),
         ];
         for (text, uri) in expected {
             let address: Address = text.parse().unwrap();

@@ -73,15 +73,11 @@ pub(super) async fn run(args: CustomersArgs, printer: &mut Printer<'_>) -> Resul
     let answer = match args.action {
         None | Some(CustomersAction::List) => return list(&agent, product, printer).await,
         Some(CustomersAction::Get(KeyArgs { key })) => {
-            customers
-                .get_customer(GetCustomerRequest { product, key })
-                .await?
+            customers.get_customer(GetCustomerRequest { product, key }).await?
         }
         Some(CustomersAction::Put(put)) => customers.put_customer(put.request(product)).await?,
         Some(CustomersAction::Close(KeyArgs { key })) => {
-            customers
-                .close_customer(CloseCustomerRequest { product, key })
-                .await?
+            customers.close_customer(CloseCustomerRequest { product, key }).await?
         }
     };
     show([answer.into_inner()], printer)?;
@@ -90,10 +86,7 @@ pub(super) async fn run(args: CustomersArgs, printer: &mut Printer<'_>) -> Resul
 
 async fn list(agent: &Agent, product: String, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let mut customers = agent.customers();
-    let mut request = ListCustomersRequest {
-        product,
-        ..ListCustomersRequest::default()
-    };
+    let mut request = ListCustomersRequest { product, ..ListCustomersRequest::default() };
     let mut listed = Vec::new();
     loop {
         let page = customers.list_customers(request.clone()).await?.into_inner();
@@ -124,27 +117,15 @@ impl PutArgs {
             since_unix_seconds: self.since.map_or(0, Timestamp::seconds),
             state: customer::State::Unspecified.into(),
         };
-        PutCustomerRequest {
-            customer: Some(customer),
-        }
+        PutCustomerRequest { customer: Some(customer) }
     }
 }
 
 fn show(customers: impl IntoIterator<Item = Customer>, printer: &mut Printer<'_>) -> Result<(), Failure> {
     if printer.is_json() {
-        return customers
-            .into_iter()
-            .try_for_each(|customer| printer.json(&CustomerJson::from(customer)));
+        return customers.into_iter().try_for_each(|customer| printer.json(&CustomerJson::from(customer)));
     }
-    let columns = [
-        "PRODUCT",
-        "CUSTOMER",
-        "STATE",
-        "SINCE",
-        "ACCOUNT",
-        "IDENTIFIER",
-        "LICENSE",
-    ];
+    let columns = ["PRODUCT", "CUSTOMER", "STATE", "SINCE", "ACCOUNT", "IDENTIFIER", "LICENSE"];
     let mut table = Table::new(&columns.map(text));
     for customer in customers {
         table.row([
@@ -161,10 +142,8 @@ fn show(customers: impl IntoIterator<Item = Customer>, printer: &mut Printer<'_>
 }
 
 fn state_name(state: i32) -> String {
-    customer::State::try_from(state).map_or_else(
-        |_| format!("state_{state}"),
-        |state| enum_name(state.as_str_name()),
-    )
+    customer::State::try_from(state)
+        .map_or_else(|_| format!("state_{state}"), |state| enum_name(state.as_str_name()))
 }
 
 #[derive(Serialize)]

@@ -1,10 +1,6 @@
 //! `tallyman emit`: usage events by hand.
 
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use clap::{Args, builder::NonEmptyStringValueParser};
@@ -19,7 +15,10 @@ use super::{
     table::printable,
 };
 use crate::{
-    base::proto::{RecordRequest, RecordResponse, UsageEvent, rejection::Reason},
+    base::{
+        proto::{RecordRequest, RecordResponse, UsageEvent, rejection::Reason},
+        random,
+    },
     domain::time::Timestamp,
 };
 
@@ -67,32 +66,21 @@ struct EventTime {
 
 fn parse_time(text: &str) -> Result<EventTime, String> {
     let moment: Timestamp = text.parse()?;
-    let nanos = u64::try_from(moment.millis())
-        .ok()
-        .and_then(|millis| millis.checked_mul(1_000_000));
+    let nanos = u64::try_from(moment.millis()).ok().and_then(|millis| millis.checked_mul(1_000_000));
     // 0 travels as "now".
-    let unix_nanos = nanos
-        .filter(|nanos| *nanos > 0)
-        .ok_or_else(|| format!("`{text}` is out of range"))?;
+    let unix_nanos = nanos.filter(|nanos| *nanos > 0).ok_or_else(|| format!("`{text}` is out of range"))?;
     Ok(EventTime { unix_nanos })
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
-    let span = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|span| Duration::try_from(span).ok());
+    let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     span.filter(|span| !span.is_zero())
         .ok_or_else(|| format!("`{text}` is not a span of time like 30s or 5m"))
 }
 
 pub(super) async fn run(args: EmitArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let agent = Agent::connect(&args.agent).await?;
-    let sender = Sender {
-        agent,
-        event_id: args.base_id(),
-        args,
-    };
+    let sender = Sender { agent, event_id: args.base_id(), args };
     let mut totals = Totals::default();
     let result = sender.send_all(&mut totals, printer).await;
     printer.end_progress()?;
@@ -101,11 +89,7 @@ pub(super) async fn run(args: EmitArgs, printer: &mut Printer<'_>) -> Result<Exi
         totals.show(sender.event_id.as_deref(), printer)?;
     }
     result?;
-    Ok(if totals.rejected == 0 {
-        Exit::Ok
-    } else {
-        Exit::Failed
-    })
+    Ok(if totals.rejected == 0 { Exit::Ok } else { Exit::Failed })
 }
 
 impl EmitArgs {
@@ -117,11 +101,8 @@ impl EmitArgs {
     }
 }
 
-/// From the system's randomness: fastrand's seed is a hash of the time since boot, which two machines may share, and
-/// an id used twice is usage lost.
 fn random_id() -> String {
-    let word = || RandomState::new().hash_one(0_u8);
-    format!("emit-{:016x}{:016x}", word(), word())
+    format!("emit-{:032x}", random::unique())
 }
 
 struct Sender {
@@ -252,13 +233,7 @@ impl Totals {
         if printer.is_json() {
             return printer.json(&self.json(event_id));
         }
-        let Self {
-            accepted,
-            duplicates,
-            late,
-            rejected,
-            ..
-        } = self;
+        let Self { accepted, duplicates, late, rejected, .. } = self;
         printer.line(&format!(
             "accepted {accepted}, duplicates {duplicates}, late {late}, rejected {rejected}"
         ))?;
@@ -275,11 +250,7 @@ impl Totals {
     fn json<'t>(&'t self, event_id: Option<&'t str>) -> TotalsJson<'t> {
         let rejections = self.rejections.iter();
         let rejections = rejections
-            .map(|((reason, message), &events)| RejectionJson {
-                reason,
-                message,
-                events,
-            })
+            .map(|((reason, message), &events)| RejectionJson { reason, message, events })
             .collect();
         TotalsJson {
             accepted: self.accepted,
@@ -293,10 +264,8 @@ impl Totals {
 }
 
 fn reason_name(reason: i32) -> String {
-    Reason::try_from(reason).map_or_else(
-        |_| format!("reason_{reason}"),
-        |reason| enum_name(reason.as_str_name()),
-    )
+    Reason::try_from(reason)
+        .map_or_else(|_| format!("reason_{reason}"), |reason| enum_name(reason.as_str_name()))
 }
 
 #[derive(Serialize)]
@@ -371,18 +340,8 @@ mod tests {
 
     #[test]
     fn times_and_spans_are_read() {
-        assert_eq!(
-            parse_time("1970-01-01T00:00:01Z"),
-            Ok(EventTime {
-                unix_nanos: 1_000_000_000
-            })
-        );
-        for text in [
-            "1970-01-01T00:00:00Z",
-            "1969-01-01T00:00:00Z",
-            "9999-01-01T00:00:00Z",
-            "noon",
-        ] {
+        assert_eq!(parse_time("1970-01-01T00:00:01Z"), Ok(EventTime { unix_nanos: 1_000_000_000 }));
+        for text in ["1970-01-01T00:00:00Z", "1969-01-01T00:00:00Z", "9999-01-01T00:00:00Z", "noon"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
         assert_eq!(parse_timeout("1m30s"), Ok(Duration::from_secs(90)));

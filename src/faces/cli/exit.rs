@@ -50,11 +50,7 @@ pub(super) enum Failure {
     Call(#[from] Status),
     /// A call that was repeated until its time was up.
     #[error("gave up after {waited}: {cause}. {advice}")]
-    GaveUp {
-        waited: String,
-        cause: String,
-        advice: String,
-    },
+    GaveUp { waited: String, cause: String, advice: String },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -152,11 +148,7 @@ mod tests {
             (Code::DeadlineExceeded, 75),
         ];
         for (code, exit) in expected {
-            assert_eq!(
-                Failure::from(Status::new(code, "why")).exit().code(),
-                exit,
-                "{code}"
-            );
+            assert_eq!(Failure::from(Status::new(code, "why")).exit().code(), exit, "{code}");
         }
     }
 
@@ -166,10 +158,7 @@ mod tests {
         status.set_source(std::sync::Arc::new(io::Error::other("connection reset by peer")));
         let failure = Failure::from(status);
         assert_eq!(failure.exit(), Exit::TryLater);
-        assert_eq!(
-            failure.to_string(),
-            "the connection to the agent failed: connection reset by peer"
-        );
+        assert_eq!(failure.to_string(), "the connection to the agent failed: connection reset by peer");
     }
 
     #[test]
@@ -182,10 +171,6 @@ mod tests {
 
     #[test]
     fn a_status_without_a_message_still_says_something() {
-        assert!(
-            !Failure::from(Status::new(Code::NotFound, ""))
-                .to_string()
-                .is_empty()
-        );
+        assert!(!Failure::from(Status::new(Code::NotFound, "")).to_string().is_empty());
     }
 }

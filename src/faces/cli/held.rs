@@ -62,10 +62,7 @@ pub(super) async fn run(args: HeldArgs, printer: &mut Printer<'_>) -> Result<Exi
 async fn list(agent: &Agent, product: String, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let mut ledger = agent.ledger();
     let mut list = RecordList::new();
-    let mut request = ListHeldRequest {
-        product,
-        ..ListHeldRequest::default()
-    };
+    let mut request = ListHeldRequest { product, ..ListHeldRequest::default() };
     loop {
         let page = ledger.list_held(request.clone()).await?.into_inner();
         for record in page.records {

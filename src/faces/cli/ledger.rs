@@ -31,10 +31,7 @@ impl RecordList {
             number("CARRIED ON"),
             text("DETAIL"),
         ];
-        Self {
-            table: Table::new(&columns),
-            has_presumed: false,
-        }
+        Self { table: Table::new(&columns), has_presumed: false }
     }
 
     pub(super) fn add(&mut self, record: LedgerRecord, printer: &mut Printer<'_>) -> Result<(), Failure> {
@@ -79,11 +76,7 @@ fn detail(record: &LedgerRecord) -> String {
         Ok(RecordState::Pending) => {
             let until = rfc3339(record.deadline_unix_seconds).map(|deadline| format!("until {deadline}"));
             let reason = given(record.reason.clone());
-            [until, reason]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", ")
+            [until, reason].into_iter().flatten().collect::<Vec<_>>().join(", ")
         }
         Ok(RecordState::Accepted) if record.presumed => {
             format!("presumed {}", record.receipt).trim_end().to_owned()
@@ -97,18 +90,13 @@ fn detail(record: &LedgerRecord) -> String {
 }
 
 pub(super) fn state_name(state: i32) -> String {
-    RecordState::try_from(state).map_or_else(
-        |_| format!("state_{state}"),
-        |state| enum_name(state.as_str_name()),
-    )
+    RecordState::try_from(state)
+        .map_or_else(|_| format!("state_{state}"), |state| enum_name(state.as_str_name()))
 }
 
 /// Tells that the list is not all there is, so that no one takes it for that.
 pub(super) fn note_more(shown: u64, printer: &mut Printer<'_>) -> Result<(), Failure> {
-    printer.note(&format!(
-        "only the first {} shown; --limit shows more",
-        count(shown, "record")
-    ))
+    printer.note(&format!("only the first {} shown; --limit shows more", count(shown, "record")))
 }
 
 /// Amounts as text, in base units but for `quantity`, which is in AWS's.
@@ -177,10 +165,7 @@ impl From<LedgerRecord> for RecordJson {
 
 impl From<Origin> for OriginJson {
     fn from(origin: Origin) -> Self {
-        Self {
-            hour: rfc3339(origin.hour_unix_seconds),
-            amount: origin.amount,
-        }
+        Self { hour: rfc3339(origin.hour_unix_seconds), amount: origin.amount }
     }
 }
 
@@ -220,13 +205,7 @@ ID  HOUR                  PRODUCT  CUSTOMER      DIMENSION  QUANTITY  STATE     
 
     #[test]
     fn a_presumed_acceptance_is_marked_and_explained() {
-        let (out, notes) = list(
-            vec![LedgerRecord {
-                presumed: true,
-                ..accepted()
-            }],
-            Output::Human,
-        );
+        let (out, notes) = list(vec![LedgerRecord { presumed: true, ..accepted() }], Output::Human);
         assert!(out.contains("presumed receipt-7"), "{out}");
         assert!(notes.contains("billed once"), "{notes}");
     }
@@ -240,10 +219,8 @@ ID  HOUR                  PRODUCT  CUSTOMER      DIMENSION  QUANTITY  STATE     
     #[test]
     fn machines_get_an_object_per_line_with_stable_keys() {
         let (out, _) = list(vec![accepted(), held()], Output::Json);
-        let lines: Vec<serde_json::Value> = out
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let lines: Vec<serde_json::Value> =
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected = serde_json::json!({
             "id": 7, "product": "prod", "customer": "acme", "account_id": "012345678901", "license_arn": null,
             "customer_identifier": null, "dimension": "gb_out", "hour": "2026-11-22T08:00:00Z",

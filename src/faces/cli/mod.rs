@@ -48,9 +48,9 @@ pub struct Cli {
     /// How results are printed: for people, or one JSON object per line.
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
-    /// The least important messages that are logged.
-    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TALLYMAN_LOG", default_value = "info", value_name = "LEVEL", value_parser = levels())]
-    pub log: LevelFilter,
+    /// The least important messages that are logged. [default: info; error for the demo, whose faults are on purpose]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "TALLYMAN_LOG", value_name = "LEVEL", value_parser = levels())]
+    pub log: Option<LevelFilter>,
     /// How log messages are written.
     #[arg(long, global = true, help_heading = EVERYWHERE, value_enum, default_value_t, value_name = "FORM")]
     pub log_format: LogFormat,
@@ -62,6 +62,15 @@ const EVERYWHERE: &str = "Options of every command";
 
 const EXIT_CODES: &str = "Exit codes: 0 fine, 1 the work failed, 64 wrong usage or configuration, 70 a fault of tallyman, \
                           74 storage, 75 try again later.";
+
+impl Cli {
+    /// What is logged. The demo's faults are injected on purpose, and would only hide what it shows.
+    pub fn log_level(&self) -> LevelFilter {
+        let default =
+            if matches!(self.command, Command::Demo(_)) { LevelFilter::ERROR } else { LevelFilter::INFO };
+        self.log.unwrap_or(default)
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -116,11 +125,7 @@ fn parse_from(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 
 fn exit_after(answer: &clap::Error) -> Exit {
     // Clap calls help and version errors too, and tells them apart by where it prints them.
-    if answer.use_stderr() {
-        Exit::Usage
-    } else {
-        Exit::Ok
-    }
+    if answer.use_stderr() { Exit::Usage } else { Exit::Ok }
 }
 
 fn levels() -> impl TypedValueParser<Value = LevelFilter> {

@@ -33,13 +33,7 @@ impl<'a> Printer<'a> {
         out: &'a mut (dyn Write + Send),
         notes: &'a mut (dyn Write + Send),
     ) -> Self {
-        Self {
-            output,
-            out,
-            notes,
-            shows_progress: false,
-            is_mid_line: false,
-        }
+        Self { output, out, notes, shows_progress: false, is_mid_line: false }
     }
 
     /// With progress shown among the notes, for when they go to a terminal.
@@ -69,11 +63,7 @@ impl<'a> Printer<'a> {
 
     /// The table, or what its absence means.
     pub(super) fn table(&mut self, table: &Table, empty: &str) -> Result<(), Failure> {
-        if table.is_empty() {
-            self.line(empty)
-        } else {
-            self.text(&table.render())
-        }
+        if table.is_empty() { self.line(empty) } else { self.text(&table.render()) }
     }
 
     /// Says how far long work is, in place of what it said before.

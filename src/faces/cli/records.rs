@@ -74,10 +74,7 @@ pub(super) async fn run(args: &RecordsArgs, printer: &mut Printer<'_>) -> Result
         request.page_size = u32::try_from(wanted).unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let page = ledger.list_records(request.clone()).await?.into_inner();
         let mut records = page.records.into_iter();
-        for record in records
-            .by_ref()
-            .take(usize::try_from(wanted).unwrap_or(usize::MAX))
-        {
+        for record in records.by_ref().take(usize::try_from(wanted).unwrap_or(usize::MAX)) {
             list.add(record, printer)?;
             wanted = wanted.saturating_sub(1);
         }
@@ -103,10 +100,7 @@ impl RecordsArgs {
             dimension: self.dimension.clone().unwrap_or_default(),
             from_unix_seconds: seconds(self.from),
             to_unix_seconds: seconds(self.to),
-            state: self
-                .state
-                .map_or(RecordState::Unspecified, RecordState::from)
-                .into(),
+            state: self.state.map_or(RecordState::Unspecified, RecordState::from).into(),
             page_size: 0,
             page_token: String::new(),
         }

@@ -21,20 +21,12 @@ pub(super) fn given(text: String) -> Option<String> {
 
 /// An amount for a person: nothing where it is zero.
 pub(super) fn unless_zero(amount: &str) -> String {
-    if amount == "0" {
-        String::new()
-    } else {
-        amount.to_owned()
-    }
+    if amount == "0" { String::new() } else { amount.to_owned() }
 }
 
 /// The name of a proto enum's value, without what it shares with its neighbours.
 pub(super) fn enum_name(name: &str) -> String {
-    let name = if name.ends_with("_UNSPECIFIED") {
-        "unspecified"
-    } else {
-        name
-    };
+    let name = if name.ends_with("_UNSPECIFIED") { "unspecified" } else { name };
     name.to_ascii_lowercase()
 }
 
@@ -72,11 +64,7 @@ pub(super) fn left(deadline: Timestamp, now: Timestamp) -> String {
 
 /// `1 record`, `2 records`.
 pub(super) fn count(number: u64, thing: &str) -> String {
-    if number == 1 {
-        format!("1 {thing}")
-    } else {
-        format!("{number} {thing}s")
-    }
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 #[cfg(test)]
@@ -105,10 +93,7 @@ mod tests {
     #[test]
     fn a_deadline_is_time_left_until_it_is_missed() {
         let now = Timestamp::from_seconds(1_000_000);
-        assert_eq!(
-            left(Timestamp::from_seconds(1_000_000 + 82_080), now),
-            "22h 48m left"
-        );
+        assert_eq!(left(Timestamp::from_seconds(1_000_000 + 82_080), now), "22h 48m left");
         assert_eq!(left(now, now), "missed 0s ago");
         assert_eq!(left(Timestamp::from_seconds(999_820), now), "missed 3m ago");
     }

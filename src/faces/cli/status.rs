@@ -23,11 +23,7 @@ pub struct StatusArgs {
 
 pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let agent = Agent::connect(&args.agent).await?;
-    let summary = agent
-        .ledger()
-        .get_summary(GetSummaryRequest {})
-        .await?
-        .into_inner();
+    let summary = agent.ledger().get_summary(GetSummaryRequest {}).await?.into_inner();
     if printer.is_json() {
         printer.json(&to_json(&summary))?;
     } else {
@@ -67,10 +63,7 @@ fn agent_fields(summary: &Summary, now: Timestamp) -> Vec<Field> {
         format!("TAKES NO USAGE: {fault}")
     };
     vec![
-        (
-            "agent",
-            format!("{} (tallyman {})", summary.agent_id, summary.version),
-        ),
+        ("agent", format!("{} (tallyman {})", summary.agent_id, summary.version)),
         ("state", state),
         ("time", now.to_string()),
         ("sealed", sealed),
@@ -80,38 +73,24 @@ fn agent_fields(summary: &Summary, now: Timestamp) -> Vec<Field> {
 
 fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
     let mut lines = vec![
-        (
-            "customers",
-            format!("{}, known to AWS by {}", product.customers, product.identity),
-        ),
+        ("customers", format!("{}, known to AWS by {}", product.customers, product.identity)),
         ("unsent", unsent(product, now)),
     ];
     if let Some(deadline) = moment(product.nearest_deadline_unix_seconds) {
-        lines.push((
-            "deadline",
-            format!("{} (AWS takes it until {deadline})", left(deadline, now)),
-        ));
+        lines.push(("deadline", format!("{} (AWS takes it until {deadline})", left(deadline, now))));
     }
     if !product.last_error.is_empty() {
         lines.push(("because", product.last_error.clone()));
     }
     let held = match product.records_held {
         0 => "none".to_owned(),
-        records => format!(
-            "{} for a person to decide: see `tallyman held`",
-            count(records, "record")
-        ),
+        records => format!("{} for a person to decide: see `tallyman held`", count(records, "record")),
     };
     let last_success = moment(product.last_success_unix_seconds);
-    let last_success = last_success.map_or_else(
-        || "AWS took none yet".to_owned(),
-        |then| format!("last {}", ago(then, now)),
-    );
+    let last_success = last_success
+        .map_or_else(|| "AWS took none yet".to_owned(), |then| format!("last {}", ago(then, now)));
     lines.push(("held", held));
-    lines.push((
-        "accepted",
-        format!("{}, {last_success}", count(product.records_accepted, "record")),
-    ));
+    lines.push(("accepted", format!("{}, {last_success}", count(product.records_accepted, "record"))));
     lines
 }
 
@@ -127,19 +106,10 @@ fn unsent(product: &ProductSummary, now: Timestamp) -> String {
 }
 
 fn dimension_table(dimensions: &[DimensionSummary]) -> Table {
-    let mut table = Table::new(&[
-        text("dimension, in base units"),
-        number("open"),
-        number("unsent"),
-        number("held"),
-    ]);
+    let mut table =
+        Table::new(&[text("dimension, in base units"), number("open"), number("unsent"), number("held")]);
     for dimension in dimensions {
-        let DimensionSummary {
-            name,
-            open,
-            unsent,
-            held,
-        } = dimension.clone();
+        let DimensionSummary { name, open, unsent, held } = dimension.clone();
         table.row([name, open, unsent, held]);
     }
     table
@@ -147,10 +117,7 @@ fn dimension_table(dimensions: &[DimensionSummary]) -> Table {
 
 /// One each, values below each other.
 fn lines(fields: &[Field]) -> Vec<String> {
-    fields
-        .iter()
-        .map(|(label, value)| format!("{label:<LABEL_WIDTH$}{}", printable(value)))
-        .collect()
+    fields.iter().map(|(label, value)| format!("{label:<LABEL_WIDTH$}{}", printable(value))).collect()
 }
 
 /// The longest label and a gap.
@@ -194,19 +161,12 @@ product prod
             products: vec![ProductSummary::default()],
             ..Summary::default()
         });
-        for words in [
-            "nothing yet",
-            "0 buckets",
-            "unsent     none\n",
-            "held       none\n",
-            "AWS took none yet",
-        ] {
+        for words in
+            ["nothing yet", "0 buckets", "unsent     none\n", "held       none\n", "AWS took none yet"]
+        {
             assert!(fresh.contains(words), "{words} not in\n{fresh}");
         }
-        let broken = render(&Summary {
-            fault: "the disk is full".to_owned(),
-            ..Summary::default()
-        });
+        let broken = render(&Summary { fault: "the disk is full".to_owned(), ..Summary::default() });
         assert!(broken.contains("TAKES NO USAGE: the disk is full"), "{broken}");
     }
 

@@ -14,33 +14,23 @@ pub(super) struct Column {
 }
 
 pub(super) const fn text(heading: &'static str) -> Column {
-    Column {
-        heading,
-        is_number: false,
-    }
+    Column { heading, is_number: false }
 }
 
 /// Aligned to the right, so that digits of the same worth stand below each other.
 pub(super) const fn number(heading: &'static str) -> Column {
-    Column {
-        heading,
-        is_number: true,
-    }
+    Column { heading, is_number: true }
 }
 
 impl Table {
     pub(super) fn new(columns: &[Column]) -> Self {
-        Self {
-            columns: columns.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { columns: columns.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row with a cell for every column.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.columns.len());
-        self.rows
-            .push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,17 +57,13 @@ impl Table {
     }
 
     fn line<'t>(&self, cells: impl Iterator<Item = &'t str>, widths: &[usize]) -> String {
-        let shown = cells
-            .zip(&self.columns)
-            .zip(widths)
-            .filter(|(_, width)| **width > 0);
-        let padded = shown.map(|((cell, column), &width)| {
-            if column.is_number {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        });
+        let shown = cells.zip(&self.columns).zip(widths).filter(|(_, width)| **width > 0);
+        let padded =
+            shown.map(
+                |((cell, column), &width)| {
+                    if column.is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                },
+            );
         let line = padded.collect::<Vec<_>>().join(GAP);
         format!("{}\n", line.trim_end())
     }
@@ -87,9 +73,7 @@ const GAP: &str = "  ";
 
 /// The text without control characters: what a customer is called or AWS answers must not move a terminal's cursor.
 pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

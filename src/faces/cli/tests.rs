@@ -87,10 +87,7 @@ pub(super) fn accepted() -> LedgerRecord {
         deadline_unix_seconds: TEN + 22 * HOUR,
         receipt: "receipt-7".to_owned(),
         settled_unix_seconds: TEN - HOUR + 360,
-        origins: vec![Origin {
-            hour_unix_seconds: TEN - 3 * HOUR,
-            amount: "3".to_owned(),
-        }],
+        origins: vec![Origin { hour_unix_seconds: TEN - 3 * HOUR, amount: "3".to_owned() }],
         ..LedgerRecord::default()
     }
 }
@@ -189,31 +186,21 @@ fn wrong_usage_is_64_and_asking_for_help_is_no_fault() {
         let error = parsed(line).expect_err(line);
         assert_eq!(exit_after(&error).code(), 64, "{line}: {error}");
     }
-    for line in [
-        "tallyman --help",
-        "tallyman --version",
-        "tallyman held write-off --help",
-    ] {
+    for line in ["tallyman --help", "tallyman --version", "tallyman held write-off --help"] {
         assert_eq!(exit_after(&parsed(line).expect_err(line)), Exit::Ok, "{line}");
     }
 }
 
 #[test]
 fn the_defaults_are_those_of_the_interface() {
-    let Command::Demo(demo) = parsed("tallyman demo").unwrap().command else {
-        panic!("not a demo")
-    };
+    let Command::Demo(demo) = parsed("tallyman demo").unwrap().command else { panic!("not a demo") };
     assert_eq!((demo.hours, demo.seed), (6, None));
     assert!((demo.speed - 1200.0).abs() < f64::EPSILON);
     let Command::Sandbox(sandbox) = parsed("tallyman sandbox").unwrap().command else {
         panic!("not a sandbox")
     };
     assert_eq!(sandbox.listen, SocketAddr::from(([127, 0, 0, 1], 7460)));
-    let help = Cli::command()
-        .find_subcommand_mut("status")
-        .unwrap()
-        .render_long_help()
-        .to_string();
+    let help = Cli::command().find_subcommand_mut("status").unwrap().render_long_help().to_string();
     assert!(help.contains("127.0.0.1:7450"), "{help}");
 }
 
@@ -231,10 +218,7 @@ struct Canned {
 
 impl Canned {
     fn refusing(refusals: &[Status]) -> Self {
-        Self {
-            refusals: Arc::new(Mutex::new(refusals.to_vec())),
-            ..Self::default()
-        }
+        Self { refusals: Arc::new(Mutex::new(refusals.to_vec())), ..Self::default() }
     }
 
     /// Serves on a port of the system's choice; gives the address.
@@ -261,15 +245,8 @@ impl Canned {
     {
         let token = self.token;
         let check = move |request: Request<()>| {
-            let shown = request
-                .metadata()
-                .get("authorization")
-                .and_then(|value| value.to_str().ok());
-            if shown == token {
-                Ok(request)
-            } else {
-                Err(Status::unauthenticated("a token is needed"))
-            }
+            let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+            if shown == token { Ok(request) } else { Err(Status::unauthenticated("a token is needed")) }
         };
         let server = Server::builder()
             .add_service(UsageServiceServer::new(self.clone()))
@@ -286,16 +263,13 @@ type Answer<T> = Result<Response<T>, Status>;
 impl UsageService for Canned {
     async fn record(&self, request: Request<RecordRequest>) -> Answer<RecordResponse> {
         let request = request.into_inner();
-        let rejected = request
-            .events
-            .iter()
-            .zip(0..)
-            .filter(|(event, _)| event.dimension == "wrong")
-            .map(|(_, index)| Rejection {
+        let rejected = request.events.iter().zip(0..).filter(|(event, _)| event.dimension == "wrong").map(
+            |(_, index)| Rejection {
                 index,
                 reason: Reason::UnknownDimension.into(),
                 message: "no such dimension".to_owned(),
-            });
+            },
+        );
         let rejected: Vec<Rejection> = rejected.collect();
         let accepted = request.events.len() as u64 - rejected.len() as u64;
         self.requests.lock().unwrap().push(request);
@@ -303,12 +277,7 @@ impl UsageService for Canned {
         if !refusals.is_empty() {
             return Err(refusals.remove(0));
         }
-        Ok(Response::new(RecordResponse {
-            accepted,
-            duplicates: 0,
-            rejected,
-            late: 0,
-        }))
+        Ok(Response::new(RecordResponse { accepted, duplicates: 0, rejected, late: 0 }))
     }
 
     type RecordStreamStream = tokio_stream::Empty<Result<RecordStreamResponse, Status>>;
@@ -335,10 +304,7 @@ impl CustomerService for Canned {
     }
 
     async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Answer<Customer> {
-        Err(Status::not_found(format!(
-            "no customer `{}`",
-            request.into_inner().key
-        )))
+        Err(Status::not_found(format!("no customer `{}`", request.into_inner().key)))
     }
 
     async fn list_customers(&self, request: Request<ListCustomersRequest>) -> Answer<ListCustomersResponse> {
@@ -352,10 +318,7 @@ impl CustomerService for Canned {
             ..Customer::default()
         };
         let next_page_token = if is_first { "2" } else { "" }.to_owned();
-        Ok(Response::new(ListCustomersResponse {
-            customers: vec![customer],
-            next_page_token,
-        }))
+        Ok(Response::new(ListCustomersResponse { customers: vec![customer], next_page_token }))
     }
 
     async fn close_customer(&self, _: Request<CloseCustomerRequest>) -> Answer<Customer> {
@@ -374,23 +337,13 @@ impl LedgerService for Canned {
         let request = request.into_inner();
         let is_first = request.page_token.is_empty();
         self.lists.lock().unwrap().push(request);
-        let records = if is_first {
-            vec![accepted(), pending()]
-        } else {
-            vec![held()]
-        };
+        let records = if is_first { vec![accepted(), pending()] } else { vec![held()] };
         let next_page_token = if is_first { "2" } else { "" }.to_owned();
-        Ok(Response::new(ListRecordsResponse {
-            records,
-            next_page_token,
-        }))
+        Ok(Response::new(ListRecordsResponse { records, next_page_token }))
     }
 
     async fn list_held(&self, _: Request<ListHeldRequest>) -> Answer<ListRecordsResponse> {
-        Ok(Response::new(ListRecordsResponse {
-            records: vec![held()],
-            ..ListRecordsResponse::default()
-        }))
+        Ok(Response::new(ListRecordsResponse { records: vec![held()], ..ListRecordsResponse::default() }))
     }
 
     async fn decide_held(&self, request: Request<DecideHeldRequest>) -> Answer<DecideHeldResponse> {
@@ -416,18 +369,12 @@ struct Ran {
 async fn run_line(line: &str, address: &str) -> Ran {
     let cli = parsed(&format!("tallyman {line} --address {address}"))
         .unwrap_or_else(|error| panic!("{line}: {error}"));
-    let Command::Client(command) = cli.command else {
-        panic!("{line} needs no agent")
-    };
+    let Command::Client(command) = cli.command else { panic!("{line} needs no agent") };
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let mut printer = Printer::new(cli.output, &mut out, &mut notes);
     let result = dispatch(command, &mut printer).await;
     let exit = printer.finish(result).code();
-    Ran {
-        exit,
-        out: String::from_utf8(out).unwrap(),
-        notes: String::from_utf8(notes).unwrap(),
-    }
+    Ran { exit, out: String::from_utf8(out).unwrap(), notes: String::from_utf8(notes).unwrap() }
 }
 
 #[tokio::test]
@@ -438,11 +385,8 @@ async fn status_and_records_show_what_the_agent_answers() {
     assert_eq!((status.exit, status.notes.as_str()), (0, ""));
     assert!(status.out.contains("22h 48m left"), "{}", status.out);
 
-    let records = run_line(
-        "records --customer acme --from 2026-11-22T08:00:00Z --state accepted",
-        &address,
-    )
-    .await;
+    let records =
+        run_line("records --customer acme --from 2026-11-22T08:00:00Z --state accepted", &address).await;
     assert_eq!(
         (records.exit, records.out.lines().count(), records.notes.as_str()),
         (0, 4, ""),
@@ -450,25 +394,15 @@ async fn status_and_records_show_what_the_agent_answers() {
         records.out
     );
     let asked = agent.lists.lock().unwrap().clone();
-    assert_eq!(
-        (asked[0].customer.as_str(), asked[0].from_unix_seconds),
-        ("acme", TEN - 2 * HOUR)
-    );
-    assert_eq!(
-        (asked[0].state(), asked[0].page_size),
-        (RecordState::Accepted, 100)
-    );
+    assert_eq!((asked[0].customer.as_str(), asked[0].from_unix_seconds), ("acme", TEN - 2 * HOUR));
+    assert_eq!((asked[0].state(), asked[0].page_size), (RecordState::Accepted, 100));
     assert_eq!((asked[1].page_token.as_str(), asked[1].page_size), ("2", 98));
 
     let json = run_line("records --output json", &address).await;
     let ids: Vec<u64> = json
         .out
         .lines()
-        .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["id"]
-                .as_u64()
-                .unwrap()
-        })
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_u64().unwrap())
         .collect();
     assert_eq!(ids, [7, 8, 12]);
 }
@@ -487,17 +421,10 @@ async fn a_list_cut_short_says_so() {
 
 #[tokio::test]
 async fn emit_repeats_the_same_events_until_they_are_taken() {
-    let refusals = [
-        Status::unavailable("starting"),
-        Status::resource_exhausted("full"),
-    ];
+    let refusals = [Status::unavailable("starting"), Status::resource_exhausted("full")];
     let agent = Canned::refusing(&refusals);
     let address = agent.serve().await;
-    let ran = run_line(
-        "emit --customer acme --dimension gb --quantity 5 --count 3",
-        &address,
-    )
-    .await;
+    let ran = run_line("emit --customer acme --dimension gb --quantity 5 --count 3", &address).await;
     assert_eq!(
         (ran.exit, ran.out.as_str()),
         (0, "accepted 3, duplicates 0, late 0, rejected 0\n"),
@@ -505,15 +432,9 @@ async fn emit_repeats_the_same_events_until_they_are_taken() {
     );
     let requests = agent.requests.lock().unwrap();
     assert_eq!(requests.len(), 3);
-    assert!(
-        requests.iter().all(|request| request == &requests[0]),
-        "{requests:?}"
-    );
-    let ids: std::collections::HashSet<&str> = requests[0]
-        .events
-        .iter()
-        .map(|event| event.event_id.as_str())
-        .collect();
+    assert!(requests.iter().all(|request| request == &requests[0]), "{requests:?}");
+    let ids: std::collections::HashSet<&str> =
+        requests[0].events.iter().map(|event| event.event_id.as_str()).collect();
     assert_eq!(ids.len(), 3, "{ids:?}");
     assert!(!ids.contains(""));
 }
@@ -522,59 +443,35 @@ async fn emit_repeats_the_same_events_until_they_are_taken() {
 async fn emit_sends_batches_and_names_what_was_rejected() {
     let agent = Canned::default();
     let address = agent.serve().await;
-    let ran = run_line(
-        "emit --customer acme --dimension gb --count 5 --batch 2 --event-id e",
-        &address,
-    )
-    .await;
+    let ran =
+        run_line("emit --customer acme --dimension gb --count 5 --batch 2 --event-id e", &address).await;
     assert_eq!(ran.exit, 0, "{ran:?}");
     let ids: Vec<Vec<String>> = agent
         .requests
         .lock()
         .unwrap()
         .iter()
-        .map(|request| {
-            request
-                .events
-                .iter()
-                .map(|event| event.event_id.clone())
-                .collect()
-        })
+        .map(|request| request.events.iter().map(|event| event.event_id.clone()).collect())
         .collect();
     assert_eq!(ids, [vec!["e-1", "e-2"], vec!["e-3", "e-4"], vec!["e-5"]]);
 
     let ran = run_line("emit --customer acme --dimension wrong --count 2", &address).await;
     assert_eq!(ran.exit, 1);
-    assert!(
-        ran.out
-            .contains("2 events rejected, unknown_dimension: no such dimension"),
-        "{ran:?}"
-    );
+    assert!(ran.out.contains("2 events rejected, unknown_dimension: no such dimension"), "{ran:?}");
 }
 
 #[tokio::test]
 async fn emit_gives_up_in_time_and_says_how_to_go_on() {
     let agent = Canned::refusing(&vec![Status::unavailable("starting"); 1000]);
     let address = agent.serve().await;
-    let ran = run_line(
-        "emit --customer acme --dimension gb --event-id once --timeout 300ms",
-        &address,
-    )
-    .await;
+    let ran = run_line("emit --customer acme --dimension gb --event-id once --timeout 300ms", &address).await;
     assert_eq!((ran.exit, ran.out.as_str()), (75, ""), "{ran:?}");
-    assert!(
-        ran.notes.contains("starting") && ran.notes.contains("--event-id once"),
-        "{ran:?}"
-    );
+    assert!(ran.notes.contains("starting") && ran.notes.contains("--event-id once"), "{ran:?}");
 
     let asked = agent.requests.lock().unwrap().len();
     let ran = run_line("emit --customer acme --dimension gb --no-event-id", &address).await;
     assert_eq!(ran.exit, 75, "{ran:?}");
-    assert_eq!(
-        agent.requests.lock().unwrap().len(),
-        asked + 1,
-        "an event without id was sent again"
-    );
+    assert_eq!(agent.requests.lock().unwrap().len(), asked + 1, "an event without id was sent again");
 }
 
 #[tokio::test]
@@ -588,22 +485,17 @@ prod     acme      active  2026-11-22T10:00:00Z  012345678901
 prod     bolt      active  2026-11-22T10:00:00Z  012345678901
 ";
     assert_eq!((list.exit, list.out.as_str()), (0, expected));
-    let put = run_line(
-        "customers put acme --product p --account-id 012345678901 --output json",
-        &address,
-    )
-    .await;
+    let put =
+        run_line("customers put acme --product p --account-id 012345678901 --output json", &address).await;
     let customer: serde_json::Value = serde_json::from_str(&put.out).unwrap();
     let expected = serde_json::json!({
         "product": "p", "key": "acme", "state": "active", "since": null, "account_id": "012345678901",
         "license_arn": null, "customer_identifier": null,
     });
     assert_eq!(customer, expected);
-    for line in [
-        "customers put twin --account-id 012345678901",
-        "customers get ghost",
-        "customers close acme",
-    ] {
+    for line in
+        ["customers put twin --account-id 012345678901", "customers get ghost", "customers close acme"]
+    {
         let refused = run_line(line, &address).await;
         assert_eq!((refused.exit, refused.out.as_str()), (1, ""), "{line}");
         assert!(refused.notes.starts_with("tallyman: "), "{refused:?}");
@@ -616,42 +508,21 @@ async fn held_records_are_listed_and_decided() {
     let address = agent.serve().await;
     assert!(run_line("held", &address).await.out.contains("no such license"));
     let ran = run_line("held retry 1 2 --reason mended --by ann", &address).await;
-    assert_eq!(
-        (ran.exit, ran.out.as_str()),
-        (0, "2 records will be sent again\n")
-    );
+    assert_eq!((ran.exit, ran.out.as_str()), (0, "2 records will be sent again\n"));
     let asked = agent.decisions.lock().unwrap()[0].clone();
-    assert_eq!(
-        (asked.ids, asked.reason.as_str(), asked.decided_by.as_str()),
-        (vec![1, 2], "mended", "ann")
-    );
+    assert_eq!((asked.ids, asked.reason.as_str(), asked.decided_by.as_str()), (vec![1, 2], "mended", "ann"));
     let ran = run_line("held carry 1 --reason later", &address).await;
     assert_eq!(ran.exit, 1);
-    assert!(
-        ran.notes.contains("cannot do this: not in this version"),
-        "{ran:?}"
-    );
+    assert!(ran.notes.contains("cannot do this: not in this version"), "{ran:?}");
 }
 
 #[tokio::test]
 async fn an_agent_that_is_not_there_is_worth_trying_later() {
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    for address in [
-        format!("127.0.0.1:{port}"),
-        "unix:/nonexistent/tallyman.sock".to_owned(),
-    ] {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    for address in [format!("127.0.0.1:{port}"), "unix:/nonexistent/tallyman.sock".to_owned()] {
         let ran = run_line("status", &address).await;
         assert_eq!(ran.exit, 75, "{ran:?}");
-        assert!(
-            ran.notes
-                .starts_with(&format!("tallyman: cannot reach an agent at {address}: ")),
-            "{ran:?}"
-        );
+        assert!(ran.notes.starts_with(&format!("tallyman: cannot reach an agent at {address}: ")), "{ran:?}");
         assert!(ran.notes.ends_with("is it running?\n"), "{ran:?}");
     }
 }
@@ -661,11 +532,7 @@ async fn an_agent_is_reached_through_a_socket_with_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, token) = (folder.path().join("tallyman.sock"), folder.path().join("token"));
     std::fs::write(&token, "s3cret\n").unwrap();
-    Canned {
-        token: Some("Bearer s3cret"),
-        ..Canned::default()
-    }
-    .serve_on_socket(&socket);
+    Canned { token: Some("Bearer s3cret"), ..Canned::default() }.serve_on_socket(&socket);
     let address = format!("unix:{}", socket.display());
     let refused = run_line("status", &address).await;
     assert_eq!(refused.exit, 64, "{refused:?}");

@@ -76,7 +76,9 @@ pub(super) fn fold(
     let mut folds = HashMap::new();
     for (event, index) in events.iter().zip(0..) {
         let placed = place(catalog, bounds, now, &parse(event));
-        folded.product_of.push(placed.as_ref().ok().map(|placed| placed.product).or(catalog.find(&event.product)));
+        folded
+            .product_of
+            .push(placed.as_ref().ok().map(|placed| placed.product).or(catalog.find(&event.product)));
         let taken = placed.and_then(|placed| {
             let customer = customer(catalog, roster, placed.product, &event.customer)?;
             Ok((placed, customer))
@@ -123,14 +125,22 @@ fn entry(placed: Placed, customer: CustomerRef) -> Entry {
 }
 
 /// Finds the customer, or says why an unknown one cannot be billed.
-fn customer(catalog: &Catalog, roster: &Roster, index: ProductIndex, key: &str) -> Result<CustomerRef, Refusal> {
+fn customer(
+    catalog: &Catalog,
+    roster: &Roster,
+    index: ProductIndex,
+    key: &str,
+) -> Result<CustomerRef, Refusal> {
     if let Some(known) = roster.find(index, key) {
         return Ok(CustomerRef::Known(known));
     }
     let unknown = |why: String| Refusal::UnknownCustomer { customer: key.to_owned(), why };
-    let product = catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
+    let product =
+        catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
     if !product.open {
-        return Err(unknown("register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned()));
+        return Err(unknown(
+            "register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned(),
+        ));
     }
     let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
     roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
@@ -222,7 +232,8 @@ mod tests {
     use std::time::Duration;
 
     fn catalog(open: bool) -> Catalog {
-        let dimension = |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
+        let dimension =
+            |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
         Catalog::new(vec![Product {
             code: "prod".into(),
             identity: IdentityMode::Account,
@@ -233,7 +244,8 @@ mod tests {
     }
 
     fn folded(open: bool, events: &[UsageEvent]) -> Folded {
-        let bounds = TimeBounds { max_age: Duration::from_secs(86_400), max_future: Duration::from_secs(300) };
+        let bounds =
+            TimeBounds { max_age: Duration::from_secs(86_400), max_future: Duration::from_secs(300) };
         let now = "2026-11-22T10:30:00Z".parse().unwrap();
         fold(&catalog(open), &Roster::default(), &bounds, &Hasher::new(7), now, events)
     }
@@ -263,7 +275,8 @@ mod tests {
     fn bad_events_are_told_by_index_and_the_others_count() {
         let folded = folded(true, &[event("", 1, ""), event(A, 2, ""), event("acme", 4, "")]);
         let rejected = folded.rejected();
-        let told: Vec<_> = rejected.rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
+        let told: Vec<_> =
+            rejected.rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
         assert_eq!(told, [(0, Reason::InvalidCustomer), (2, Reason::UnknownCustomer)]);
         assert_eq!(folded.delta.folded.len(), 1);
         assert!(self::folded(false, &[event(A, 1, "")]).delta.folded.is_empty(), "not registered");
@@ -273,7 +286,10 @@ mod tests {
     fn a_sum_that_overflows_rejects_the_event_that_does_not_fit() {
         let folded = folded(true, &[event(A, u64::MAX, ""), event(A, 1, "")]);
         let rejected = folded.rejected().rejections;
-        assert_eq!((rejected.len(), rejected[0].index, rejected[0].reason()), (1, 1, Reason::QuantityOverflow));
+        assert_eq!(
+            (rejected.len(), rejected[0].index, rejected[0].reason()),
+            (1, 1, Reason::QuantityOverflow)
+        );
     }
 
     #[test]

@@ -71,7 +71,8 @@ impl Ingest {
             let counts = late.get(product).copied().unwrap_or_default();
             self.note(*product, counts, *rejections);
         }
-        for (product, counts) in late.iter().filter(|(product, _)| !rejected.by_product.contains_key(product)) {
+        for (product, counts) in late.iter().filter(|(product, _)| !rejected.by_product.contains_key(product))
+        {
             self.note(*product, *counts, 0);
         }
         if rejected.without_product > 0 {
@@ -85,7 +86,12 @@ impl Ingest {
         }
     }
 
-    fn note(&self, product: crate::domain::product::ProductIndex, counts: crate::work::delta::Counts, rejected: u64) {
+    fn note(
+        &self,
+        product: crate::domain::product::ProductIndex,
+        counts: crate::work::delta::Counts,
+        rejected: u64,
+    ) {
         let Some(product) = self.view.catalog.product(product) else { return };
         let counts = EventCounts {
             accepted: counts.accepted,

@@ -136,5 +136,9 @@ async fn resolve(ingest: &Ingest, pending: Pending) -> Result<RecordStreamRespon
 
 /// tonic reports a message over the size limit as `OUT_OF_RANGE`; the interface says `RESOURCE_EXHAUSTED`.
 fn too_large(status: Status) -> Status {
-    if status.code() == tonic::Code::OutOfRange { Status::resource_exhausted(status.message()) } else { status }
+    if status.code() == tonic::Code::OutOfRange {
+        Status::resource_exhausted(status.message())
+    } else {
+        status
+    }
 }

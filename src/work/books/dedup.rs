@@ -41,7 +41,11 @@ impl Dedup {
     pub(super) fn mark(&mut self, hash: u128, now: Timestamp, batch: &mut Batch) {
         let generation = self.current(now);
         self.fresh.insert(hash);
-        batch.put(Table::EventIds, keys::event_id(generation, hash), vec![crate::worlds::store::values::VERSION]);
+        batch.put(
+            Table::EventIds,
+            keys::event_id(generation, hash),
+            vec![crate::worlds::store::values::VERSION],
+        );
     }
 
     /// The batch is on disk.
@@ -57,7 +61,11 @@ impl Dedup {
             if now < starts_at(successor).plus(self.window) {
                 return;
             }
-            batch.delete_range(Table::EventIds, keys::generation(oldest), keys::generation(oldest.saturating_add(1)));
+            batch.delete_range(
+                Table::EventIds,
+                keys::generation(oldest),
+                keys::generation(oldest.saturating_add(1)),
+            );
             self.generations.remove(0);
         }
     }

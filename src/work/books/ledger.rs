@@ -82,7 +82,8 @@ impl Tally {
             }
             Outcome::Held { reason, .. } => {
                 *self.held_records.entry((record.product.clone(), *reason)).or_default() += 1;
-                let units = self.held_units.entry((record.product.clone(), record.dimension.clone())).or_default();
+                let units =
+                    self.held_units.entry((record.product.clone(), record.dimension.clone())).or_default();
                 *units = units.saturating_add(record.amounts.billed);
             }
             Outcome::RolledForward { .. } | Outcome::Expired => {}

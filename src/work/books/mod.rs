@@ -104,7 +104,12 @@ pub enum OpenError {
 
 impl Books {
     /// Opens the books of a store, at the start of a process.
-    pub fn open(store: &dyn Store, rules: Rules, roster: Arc<Roster>, now: Timestamp) -> Result<Self, OpenError> {
+    pub fn open(
+        store: &dyn Store,
+        rules: Rules,
+        roster: Arc<Roster>,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
         let sealing_state = match load::sealing(store)? {
             Some(state) => state,
             None => first_sealing_state(store, first_watermark(now, rules.grace))?,

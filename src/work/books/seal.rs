@@ -87,12 +87,18 @@ impl Books {
     }
 
     /// The customers with something to seal in `hour`, sorted, those after `done`.
-    fn customers_to_seal(&self, hour: Hour, done: Option<&(String, String)>, now: Timestamp) -> VecDeque<CustomerIndex> {
+    fn customers_to_seal(
+        &self,
+        hour: Hour,
+        done: Option<&(String, String)>,
+        now: Timestamp,
+    ) -> VecDeque<CustomerIndex> {
         let roster = self.roster.read();
         let has_bucket = |index| {
             let buckets = self.open.get(&hour);
             buckets.is_some_and(|buckets| {
-                let dimensions = roster.get(index).and_then(|customer| self.rules.catalog.product(customer.product));
+                let dimensions =
+                    roster.get(index).and_then(|customer| self.rules.catalog.product(customer.product));
                 let count = dimensions.map_or(0, |product| product.dimensions.len());
                 (0..).take(count).any(|dimension| {
                     buckets.contains_key(&Series { customer: index, dimension: DimensionIndex(dimension) })
@@ -107,7 +113,9 @@ impl Books {
                 let relevant = self.claims_zero(product, customer, hour, now) || has_bucket(index);
                 relevant.then_some((&*product.code, &*customer.key, index))
             })
-            .filter(|(code, key, _)| done.is_none_or(|done| (*code, *key) > (done.0.as_str(), done.1.as_str())))
+            .filter(|(code, key, _)| {
+                done.is_none_or(|done| (*code, *key) > (done.0.as_str(), done.1.as_str()))
+            })
             .collect();
         customers.sort_unstable();
         customers.into_iter().map(|(_, _, index)| index).collect()
@@ -181,7 +189,13 @@ impl Books {
         product.dimensions.len().max(1)
     }
 
-    fn take_bucket(&mut self, roster: &Inner, hour: Hour, series: Series, batch: &mut Batch) -> Option<Bucket> {
+    fn take_bucket(
+        &mut self,
+        roster: &Inner,
+        hour: Hour,
+        series: Series,
+        batch: &mut Batch,
+    ) -> Option<Bucket> {
         let bucket = self.open.get_mut(&hour)?.remove(&series)?;
         self.open_buckets -= 1;
         if let Some(key) = self.bucket_key(roster, hour, series) {
@@ -203,7 +217,12 @@ impl Books {
     }
 
     /// Drops what is too old to be needed: receipts past their retention, markers past the dedup window.
-    pub fn drop_expired(&mut self, store: &dyn Store, now: Timestamp, batch: &mut Batch) -> Result<(), StoreError> {
+    pub fn drop_expired(
+        &mut self,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
         const AT_MOST: usize = 10_000;
         self.dedup.drop_expired(now, batch);
         let oldest_kept = now.minus(self.rules.receipts_kept);

@@ -163,12 +163,17 @@ impl Books {
         match roster.find(customer.product, &customer.key).and_then(|index| roster.get(index)) {
             Some(known) => customer.first_hour = known.first_hour,
             None if roster.len() >= self.rules.max_customers => {
-                return Err(PutError::TooMany { most: self.rules.max_customers.try_into().unwrap_or(u64::MAX) });
+                return Err(PutError::TooMany {
+                    most: self.rules.max_customers.try_into().unwrap_or(u64::MAX),
+                });
             }
             None => {}
         }
-        let code: Arc<str> =
-            self.rules.catalog.product(customer.product).map_or_else(|| "".into(), |product| product.code.clone());
+        let code: Arc<str> = self
+            .rules
+            .catalog
+            .product(customer.product)
+            .map_or_else(|| "".into(), |product| product.code.clone());
         let entry = RosterEntry {
             identity: customer.identity.clone(),
             since: customer.since,

@@ -2,7 +2,9 @@
 
 use std::{error::Error as StdError, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig,
+};
 use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_marketplacemetering::{
     Client,
@@ -57,7 +59,10 @@ impl AwsMarketplace {
             .region(Region::new(connection.region.clone()))
             .retry_config(RetryConfig::disabled())
             .timeout_config(
-                TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_timeout(CALL_TIMEOUT).build(),
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_timeout(CALL_TIMEOUT)
+                    .build(),
             );
         if credentials == Credentials::Sandbox {
             loader = loader.test_credentials();
@@ -108,7 +113,8 @@ async fn assume_role(shared: &SdkConfig, role: &str, connection: &Connection) ->
 }
 
 fn read_output(records: &Records, output: &BatchMeterUsageOutput) -> Reply {
-    let results = output.results().iter().filter_map(|result| Some((echo(result.usage_record()?), line(result))));
+    let results =
+        output.results().iter().filter_map(|result| Some((echo(result.usage_record()?), line(result))));
     let unprocessed = output.unprocessed_records().iter().map(|record| (echo(record), Line::Unprocessed));
     Reply::Answered(wire::match_lines(records, results.chain(unprocessed)))
 }
@@ -154,9 +160,11 @@ fn read_error(error: &SdkError<BatchMeterUsageError, HttpResponse>) -> Reply {
 /// want of our knowing better.
 fn classify(code: &str, status: u16, text: Arc<str>) -> Reply {
     match code {
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" => {
-            Reply::Throttled
-        }
+        "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "SlowDown" => Reply::Throttled,
         _ if status == 429 => Reply::Throttled,
         "InternalServiceErrorException" => Reply::Lost(text),
         _ if status >= 500 => Reply::Lost(text),
@@ -197,7 +205,9 @@ fn has_cause<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
 /// Whether the request surely did not leave this machine.
 fn never_connected(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|cause| {
-        cause.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+        cause
+            .downcast_ref::<hyper_util::client::legacy::Error>()
+            .is_some_and(hyper_util::client::legacy::Error::is_connect)
     })
 }
 
@@ -216,7 +226,13 @@ mod tests {
         assert_eq!(kind("", 503), Reply::Lost("".into()));
         assert_eq!(kind("InvalidLicenseException", 400), Reply::BadRecord("".into()));
         assert_eq!(kind("ValidationException", 400), Reply::BadRecord("".into()));
-        for code in ["AccessDeniedException", "ExpiredTokenException", "InvalidProductCodeException", "DisabledApiException", "NewException"] {
+        for code in [
+            "AccessDeniedException",
+            "ExpiredTokenException",
+            "InvalidProductCodeException",
+            "DisabledApiException",
+            "NewException",
+        ] {
             assert_eq!(kind(code, 400), Reply::Setup("".into()));
         }
     }

@@ -17,7 +17,8 @@ use crate::domain::{
 pub(super) fn body(records: &Records) -> String {
     let mut request = Map::new();
     // ProductCode and LicenseArn for one customer-hour would bill it twice (AWS: Concurrent Agreements).
-    if let Some(first) = records.first().filter(|record| !matches!(record.identity, Identity::License { .. })) {
+    if let Some(first) = records.first().filter(|record| !matches!(record.identity, Identity::License { .. }))
+    {
         request.insert("ProductCode".to_owned(), json!(*first.product));
     }
     let lines = records.iter().map(|record| line(record)).collect();
@@ -115,8 +116,11 @@ mod tests {
     fn other_identities_go_out_with_a_product_code_and_only_their_own_field() {
         let account = body(&vec![with_identity(Identity::Account { account_id: "123456789012".into() })]);
         assert!(account.contains("\"ProductCode\":\"prod\"") && !account.contains("CustomerIdentifier"));
-        let legacy = body(&vec![with_identity(Identity::CustomerIdentifier { customer_identifier: "abc".into() })]);
-        assert!(legacy.contains("\"CustomerIdentifier\":\"abc\"") && !legacy.contains("CustomerAWSAccountId"));
+        let legacy =
+            body(&vec![with_identity(Identity::CustomerIdentifier { customer_identifier: "abc".into() })]);
+        assert!(
+            legacy.contains("\"CustomerIdentifier\":\"abc\"") && !legacy.contains("CustomerAWSAccountId")
+        );
     }
 
     #[test]

@@ -87,7 +87,11 @@ pub fn generations(store: &dyn Store) -> Result<Vec<u32>, StoreError> {
 }
 
 /// Pending records with numbers above `after`, in order, at most `limit`.
-pub fn pending_after(store: &dyn Store, after: RecordId, limit: usize) -> Result<Vec<(Record, Delivery)>, StoreError> {
+pub fn pending_after(
+    store: &dyn Store,
+    after: RecordId,
+    limit: usize,
+) -> Result<Vec<(Record, Delivery)>, StoreError> {
     let from = keys::record(RecordId(after.0.saturating_add(1)));
     let mut pending = Vec::new();
     for (key, value) in store.scan(Table::Records, &from, limit)? {
@@ -98,7 +102,12 @@ pub fn pending_after(store: &dyn Store, after: RecordId, limit: usize) -> Result
 }
 
 /// Settled records of the ledger or the held ones, with numbers from `from` on, in order, at most `limit`.
-pub fn settled(store: &dyn Store, table: Table, from: RecordId, limit: usize) -> Result<Vec<Settled>, StoreError> {
+pub fn settled(
+    store: &dyn Store,
+    table: Table,
+    from: RecordId,
+    limit: usize,
+) -> Result<Vec<Settled>, StoreError> {
     let rows = store.scan(table, &keys::record(from), limit)?;
     rows.iter().map(|(_, value)| decode(value)).collect()
 }
@@ -125,7 +134,10 @@ mod tests {
         let mut batch = Batch::default();
         batch.put(Table::Meta, keys::FORMAT, encode(&Number(2)));
         store.commit(batch).unwrap();
-        assert!(matches!(claim_format(&store, 9), Err(StoreError::UnknownFormat { found: 2, known: FORMAT })));
+        assert!(matches!(
+            claim_format(&store, 9),
+            Err(StoreError::UnknownFormat { found: 2, known: FORMAT })
+        ));
     }
 
     #[test]

@@ -124,7 +124,9 @@ pub enum StoreError {
     Io { action: &'static str, path: String, source: std::io::Error },
     #[error("{action} the store: {message}")]
     Engine { action: &'static str, message: String },
-    #[error("the store's format is {found}, and this version reads format {known}: use the version that wrote it")]
+    #[error(
+        "the store's format is {found}, and this version reads format {known}: use the version that wrote it"
+    )]
     UnknownFormat { found: u32, known: u32 },
     #[error("the store holds a {what} that this version cannot read: {why}")]
     Unreadable { what: &'static str, why: String },

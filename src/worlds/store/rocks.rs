@@ -7,8 +7,8 @@ use std::{
 };
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction,
-    IteratorMode, Options, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    Direction, IteratorMode, Options, WriteBatch, WriteOptions,
 };
 
 use super::{Batch, Change, Pair, Store, StoreError, Table};
@@ -32,7 +32,8 @@ impl RocksStore {
         fs::create_dir_all(data_dir).map_err(|source| io_error("create", data_dir, source))?;
         let lock = lock(&data_dir.join("tallyman.lock"))?;
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
+        let families =
+            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
         let db = DB::open_cf_descriptors(&database_options(), data_dir.join("db"), families)
             .map_err(|error| engine("open", &error))?;
         Ok(Self { db, _lock: lock })
@@ -160,7 +161,9 @@ mod tests {
     fn a_second_opener_is_refused_with_the_pid_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let _first = RocksStore::open(folder.path()).unwrap();
-        let Err(StoreError::InUse { pid, .. }) = RocksStore::open(folder.path()) else { panic!("opened twice") };
+        let Err(StoreError::InUse { pid, .. }) = RocksStore::open(folder.path()) else {
+            panic!("opened twice")
+        };
         assert_eq!(pid, Some(std::process::id()));
     }
 }

@@ -81,7 +81,8 @@ pub struct StoredOrigin {
 }
 
 fn origins(carried: &Carried) -> Vec<StoredOrigin> {
-    let stored = |(hour, amount): (Hour, u128)| StoredOrigin { hour: hour.index(), amount: Some(amount.into()) };
+    let stored =
+        |(hour, amount): (Hour, u128)| StoredOrigin { hour: hour.index(), amount: Some(amount.into()) };
     carried.origins().map(stored).collect()
 }
 
@@ -483,7 +484,10 @@ mod tests {
         assert_eq!(&decode::<V>(&bytes).unwrap(), value);
         let mut newer = bytes;
         newer[0] = VERSION + 1;
-        assert!(matches!(decode::<V>(&newer), Err(StoreError::Unreadable { .. })), "an unknown version was read");
+        assert!(
+            matches!(decode::<V>(&newer), Err(StoreError::Unreadable { .. })),
+            "an unknown version was read"
+        );
         assert!(decode::<V>(&[]).is_err());
     }
 
@@ -517,8 +521,10 @@ mod tests {
     fn outcomes() -> impl Strategy<Value = Outcome> {
         let reasons = proptest::sample::select(HoldReason::ALL.to_vec());
         prop_oneof![
-            ("\\PC{0,20}", any::<bool>()).prop_map(|(receipt, presumed)| Outcome::Accepted { receipt: receipt.into(), presumed }),
-            (reasons, "\\PC{0,20}").prop_map(|(reason, detail)| Outcome::Held { reason, detail: detail.into() }),
+            ("\\PC{0,20}", any::<bool>())
+                .prop_map(|(receipt, presumed)| Outcome::Accepted { receipt: receipt.into(), presumed }),
+            (reasons, "\\PC{0,20}")
+                .prop_map(|(reason, detail)| Outcome::Held { reason, detail: detail.into() }),
             any::<u32>().prop_map(|hour| Outcome::RolledForward { into: Hour::from_index(hour) }),
             Just(Outcome::Expired),
         ]

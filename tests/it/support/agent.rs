@@ -5,7 +5,6 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
 };
 
 use tallyman::base::{
@@ -198,20 +197,14 @@ impl Agent {
     }
 
     /// SIGTERM, and the exit status.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) async fn terminate(mut self) -> ExitStatus {
         signal("TERM", self.child.id());
-        self.wait(Duration::from_secs(60))
+        self.ended().await
     }
 
-    pub(crate) fn wait(&mut self, bound: Duration) -> ExitStatus {
-        let until = Instant::now() + bound;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < until, "the agent does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    /// Waits for the agent to end on its own.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        eventually("the agent ends", async || self.child.try_wait().unwrap()).await
     }
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn clock_at(start: &str, speed: f64) -> ClockSpec {
 pub(crate) async fn sandbox(clock: ClockSpec, faults: Faults) -> (Sandbox, Tasks) {
     let tasks = Tasks::default();
     let listen = ([127, 0, 0, 1], 0).into();
-    let options = SandboxOptions { listen, clock: Clock::new(clock), config: None, faults, seed: fastrand::u64(..) };
+    let options =
+        SandboxOptions { listen, clock: Clock::new(clock), config: None, faults, seed: fastrand::u64(..) };
     (Sandbox::start(options, &tasks).await.unwrap(), tasks)
 }
