@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::time::Timestamp;
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// A last attempt is kept for shortly before the deadline, however long the backoff has grown.
-const LAST_CALL: Duration = Duration::from_secs(60);
+const LAST_CALL: Duration = Duration::from_mins(1);
 
 /// The wait after `attempts` failed attempts: doubling from one second to a minute, of which a random half is kept
 /// so that records do not come back in step. `random` is uniform over its range.

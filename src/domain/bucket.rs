@@ -8,7 +8,7 @@ use super::time::Hour;
 const MAX_ORIGINS: usize = 32;
 
 /// The most base units that events may add up to in one bucket. Carries may pass it, inside 128 bits.
-pub const MAX_TOTAL: u128 = u64::MAX as u128;
+pub const MAX_TOTAL: u128 = 0xffff_ffff_ffff_ffff;
 
 /// An open hour's total, in base units. Cumulative: it only grows, until its hour is sealed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Until when AWS accepts a record.
 //!
 //! AWS refuses a record that is `window` old, and everything of a month once the 1st of the next one has reached
-//! `month_end_cutoff` (UserGuide and `BatchMeterUsage` model, July 2026: 24 hours, 06:00 UTC).
+//! `month_end_cutoff` (seller guide and `BatchMeterUsage` model, July 2026: 24 hours, 06:00 UTC).
 
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ pub struct Window {
 }
 
 impl Window {
-    pub const AWS: Self =
-        Self { age: Duration::from_secs(24 * 3600), month_end_cutoff: Duration::from_secs(6 * 3600) };
+    pub const AWS: Self = Self { age: Duration::from_hours(24), month_end_cutoff: Duration::from_hours(6) };
 
     /// The first moment at which AWS refuses a record for `hour`.
     pub fn deadline(&self, hour: Hour) -> Timestamp {
@@ -75,7 +74,7 @@ mod tests {
             let hour = Hour::from_index(index);
             let deadline = Window::AWS.deadline(hour);
             prop_assert!(deadline <= hour.start().plus(Window::AWS.age));
-            prop_assert!(deadline >= hour.end().plus(Duration::from_secs(6 * 3600)) || deadline == hour.start().plus(Window::AWS.age));
+            prop_assert!(deadline >= hour.end().plus(Duration::from_hours(6)) || deadline == hour.start().plus(Window::AWS.age));
         }
 
         #[test]

@@ -275,7 +275,7 @@ mod tests {
     fn record(id: u64, hour: u32) -> Arc<Record> {
         let hour = Hour::from_index(hour);
         let identity = Identity::Account { account_id: format!("{id:012}").into() };
-        Arc::new(Record { hour, identity, ..sample(id) })
+        Arc::new(Record { identity, hour, ..sample(id) })
     }
 
     fn outbox(records: impl IntoIterator<Item = (u64, i64)>) -> Outbox {

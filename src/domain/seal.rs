@@ -97,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
     use std::num::NonZeroU64;
 
-    const GRACE: Duration = Duration::from_secs(300);
+    const GRACE: Duration = Duration::from_mins(5);
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

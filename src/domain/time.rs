@@ -34,10 +34,12 @@ impl Timestamp {
         self.0.div_euclid(MILLIS_PER_SECOND)
     }
 
+    #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis_of(duration)))
     }
 
+    #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(millis_of(duration)))
     }

@@ -123,11 +123,12 @@ fn unknown_product(catalog: &Catalog, event: &Event<'_>) -> Refusal {
 
 fn unknown_dimension(catalog: &Catalog, index: ProductIndex, event: &Event<'_>) -> Refusal {
     let product = catalog.product(index);
-    let names = product.map(|product| product.dimensions.iter().map(|dimension| &*dimension.name).collect());
+    let names: Option<Vec<&str>> =
+        product.map(|product| product.dimensions.iter().map(|dimension| &*dimension.name).collect());
     Refusal::UnknownDimension {
         product: product.map_or_else(String::new, |product| product.code.to_string()),
         name: event.dimension.to_owned(),
-        known: names.unwrap_or_else(Vec::new).join(", "),
+        known: names.unwrap_or_default().join(", "),
     }
 }
 
@@ -142,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     const BOUNDS: TimeBounds =
-        TimeBounds { max_age: Duration::from_secs(86_400), max_future: Duration::from_secs(300) };
+        TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
 
     fn catalog() -> Catalog {
         let dimension =

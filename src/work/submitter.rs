@@ -131,7 +131,7 @@ impl Submitter {
                 Ok(()) => {}
                 Err(Stop::Commit(error)) => warn!(%error, "nothing is submitted any more"),
                 Err(Stop::Store(error)) => {
-                    error!(%error, "pending records cannot be read: nothing is submitted")
+                    error!(%error, "pending records cannot be read: nothing is submitted");
                 }
             }
             stopping.await;
@@ -315,7 +315,7 @@ fn log_reply(product: &str, reply: &Reply, records: usize) {
             warn!(product, records, %error, "the call failed: it is tried again");
         }
         Reply::BadRecord(error) => {
-            warn!(product, records, %error, "AWS refused the batch: it is taken apart")
+            warn!(product, records, %error, "AWS refused the batch: it is taken apart");
         }
         Reply::Setup(error) => {
             error!(product, records, %error, "AWS refuses the set-up: usage waits until it is mended");

@@ -29,7 +29,7 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
     let _agent = home.start().await;
     let hours = |hours: u64| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        u64::try_from((now - Duration::from_secs(hours * 3600)).as_nanos()).unwrap()
+        u64::try_from(now.checked_sub(Duration::from_secs(hours * 3600)).unwrap().as_nanos()).unwrap()
     };
     let good = event(ACME, "requests", 1, "");
     let events = vec![
@@ -66,7 +66,8 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
     assert_eq!((answer.accepted, answer.duplicates), (3, 0));
     let overflow =
         record(&home, vec![event(GLOBEX, "requests", 1, ""), event(GLOBEX, "requests", 1, "x")]).await;
-    let reasons: Vec<_> = overflow.unwrap().rejected.iter().map(|rejection| rejection.reason()).collect();
+    let reasons: Vec<_> =
+        overflow.unwrap().rejected.iter().map(tallyman::base::proto::Rejection::reason).collect();
     assert_eq!(reasons, [Reason::QuantityOverflow; 2], "the total so far is on disk, not in the request");
 }
 

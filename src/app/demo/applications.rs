@@ -95,7 +95,7 @@ struct Application {
 impl Application {
     async fn run(mut self, end: Timestamp) {
         // The last minute is left for answers, so that no event belongs to an hour that the demo does not wait for.
-        while self.clock.now() < end.minus(Duration::from_secs(60)) {
+        while self.clock.now() < end.minus(Duration::from_mins(1)) {
             let events = self.make_events();
             self.deliver(events).await;
             sleep(PAUSE).await;

@@ -110,7 +110,7 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
     let options = SandboxOptions { listen, clock, config: Some(config.clone()), faults: faults(), seed };
     let sandbox = Sandbox::start(options, &tasks).await?;
     bill_sandbox(&mut config, &sandbox);
-    let end = Hour::containing(start.plus(Duration::from_secs(3600) * args.hours)).end();
+    let end = Hour::containing(start.plus(Duration::from_hours(1) * args.hours)).end();
     screen.opening(args, seed, end);
     let recorder = metrics::install();
     let start_agent = || {

@@ -10,7 +10,10 @@ use crate::{
     faces::{cli::DemoArgs, sandbox::Sandbox},
 };
 
-use super::{applications::Acknowledged, proof::Report};
+use super::{
+    applications::Acknowledged,
+    proof::{Line, Report},
+};
 
 /// Plain lines come at this pace; a terminal is repainted at every tick.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -69,37 +72,42 @@ impl Screen {
     }
 
     pub(super) fn proof(&mut self, report: &Report, acknowledged: &Acknowledged, sandbox: &Sandbox) {
-        let mut text = format!(
-            "\n{:<10} {:<13} {:<9} {:>16} {:>16} {:>12} {:>10}\n",
+        let heading = format!(
+            "\n{:<10} {:<13} {:<9} {:>16} {:>16} {:>12} {:>10}",
             "product", "customer", "dimension", "acknowledged", "billed", "quantity", "carried"
         );
+        self.say(&heading);
         for line in &report.lines {
-            let (product, customer, dimension) = &line.series;
-            let carried = line.carried().map_or_else(|| "DOUBLED".to_owned(), |carried| carried.to_string());
-            let verdict = if line.is_exact() { "" } else { "  <-- not exact" };
-            text.push_str(&format!(
-                "{product:<10} {customer:<13} {dimension:<9} {:>16} {:>16} {:>12} {carried:>10}{verdict}\n",
-                line.acknowledged, line.billed, line.quantity
-            ));
+            self.say(&proof_line(line));
         }
-        let verdict = match report.is_exact() {
-            true => "exact: every acknowledged unit is billed once, or carried into the next hour",
-            false => "NOT EXACT: a unit is missing or doubled",
+        let verdict = if report.is_exact() {
+            "exact: every acknowledged unit is billed once, or carried into the next hour"
+        } else {
+            "NOT EXACT: a unit is missing or doubled"
         };
-        let sent: u32 = sandbox.billed().iter().map(|record| record.calls).sum();
-        text.push_str(&format!(
-            "\n{} events acknowledged ({} sent again by applications); {} records billed, sent {sent} times; {} held; {} base units carried\n{verdict}\n",
+        self.say(&format!(
+            "\n{} events acknowledged ({} sent again by applications); {} records billed; {} held; {} base units \
+             carried\n{verdict}",
             acknowledged.events,
             acknowledged.resent,
             sandbox.billed().len(),
             report.held,
             report.carried,
         ));
-        self.say(&text);
     }
 
     fn write(&mut self, text: &str) {
         // A demo whose reader has gone still has its exit code.
         self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()).ok();
     }
+}
+
+fn proof_line(line: &Line) -> String {
+    let (product, customer, dimension) = &line.series;
+    let carried = line.carried().map_or_else(|| "DOUBLED".to_owned(), |carried| carried.to_string());
+    let verdict = if line.is_exact() { "" } else { "  <-- not exact" };
+    format!(
+        "{product:<10} {customer:<13} {dimension:<9} {:>16} {:>16} {:>12} {carried:>10}{verdict}",
+        line.acknowledged, line.billed, line.quantity
+    )
 }

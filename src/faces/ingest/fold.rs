@@ -76,9 +76,7 @@ pub(super) fn fold(
     let mut folds = HashMap::new();
     for (event, index) in events.iter().zip(0..) {
         let placed = place(catalog, bounds, now, &parse(event));
-        folded
-            .product_of
-            .push(placed.as_ref().ok().map(|placed| placed.product).or(catalog.find(&event.product)));
+        folded.product_of.push(catalog.find(&event.product));
         let taken = placed.and_then(|placed| {
             let customer = customer(catalog, roster, placed.product, &event.customer)?;
             Ok((placed, customer))
@@ -244,8 +242,7 @@ mod tests {
     }
 
     fn folded(open: bool, events: &[UsageEvent]) -> Folded {
-        let bounds =
-            TimeBounds { max_age: Duration::from_secs(86_400), max_future: Duration::from_secs(300) };
+        let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
         let now = "2026-11-22T10:30:00Z".parse().unwrap();
         fold(&catalog(open), &Roster::default(), &bounds, &Hasher::new(7), now, events)
     }

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::worlds::store::MemoryStore;
 
-    const WINDOW: Duration = Duration::from_secs(7200);
+    const WINDOW: Duration = Duration::from_hours(2);
 
     struct Book {
         store: MemoryStore,

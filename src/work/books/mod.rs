@@ -156,7 +156,7 @@ impl Books {
                 first_hour: entry.first_hour,
             };
             if let Err(taken) = roster.put(customer) {
-                fault.get_or_insert(OpenError::Customer {
+                fault.get_or_insert_with(|| OpenError::Customer {
                     product: product.to_owned(),
                     customer: key.to_owned(),
                     why: taken.to_string(),
@@ -172,16 +172,15 @@ impl Books {
         let roster = roster.read();
         let mut fault = None;
         load::buckets(store, |key, bucket| {
-            match self.series_of(&roster, key) {
-                Some((product, series)) => {
-                    self.note_open(product, series.dimension, bucket.total());
-                    self.open.entry(key.hour).or_default().insert(series, bucket);
-                    self.open_buckets += 1;
-                }
-                None => {
-                    let what = format!("usage of dimension `{}`", key.dimension);
-                    fault.get_or_insert(OpenError::NotConfigured { what, product: key.product.to_owned() });
-                }
+            if let Some((product, series)) = self.series_of(&roster, key) {
+                self.note_open(product, series.dimension, bucket.total());
+                self.open.entry(key.hour).or_default().insert(series, bucket);
+                self.open_buckets += 1;
+            } else {
+                fault.get_or_insert_with(|| OpenError::NotConfigured {
+                    what: format!("usage of dimension `{}`", key.dimension),
+                    product: key.product.to_owned(),
+                });
             }
             Ok(())
         })?;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        bucket::Bucket,
+        bucket::{Bucket, MAX_TOTAL},
         seal::open_hour,
         time::{Hour, Timestamp},
         usage::Refusal,
@@ -105,7 +105,8 @@ impl Books {
         let known = self.known(entry);
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
         let bucket = series.and_then(|series| self.open.get(&hour)?.get(&series));
-        if !bucket.unwrap_or(&Bucket::default()).has_room(entry.amount) {
+        let has_room = bucket.map_or(entry.amount <= MAX_TOTAL, |bucket| bucket.has_room(entry.amount));
+        if !has_room {
             return Err(Refusal::QuantityOverflow);
         }
         if bucket.is_none() && self.open_buckets >= self.rules.max_open_buckets {

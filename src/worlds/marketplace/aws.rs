@@ -199,7 +199,7 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
 }
 
 fn has_cause<E: StdError + 'static>(error: &(dyn StdError + 'static)) -> bool {
-    causes(error).any(|cause| cause.is::<E>())
+    causes(error).any(<dyn StdError>::is::<E>)
 }
 
 /// Whether the request surely did not leave this machine.

@@ -568,8 +568,8 @@ mod tests {
         #[test]
         fn no_bytes_panic(mut bytes: Vec<u8>) {
             bytes.insert(0, VERSION);
-            let _ = (decode::<Bucket>(&bytes), decode::<Record>(&bytes), decode::<Settled>(&bytes));
-            let _ = (decode::<Delivery>(&bytes), decode::<RosterEntry>(&bytes), decode::<SealingState>(&bytes));
+            drop((decode::<Bucket>(&bytes), decode::<Record>(&bytes), decode::<Settled>(&bytes)));
+            drop((decode::<Delivery>(&bytes), decode::<RosterEntry>(&bytes), decode::<SealingState>(&bytes)));
         }
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct Home {
     pub(crate) admin: String,
     clock: Option<ClockSpec>,
     pub(crate) extra_args: Vec<String>,
-    /// Overrides of the configuration, as TALLYMAN__SECTION__KEY, and what else the agent shall find.
+    /// Overrides of the configuration, as `TALLYMAN__SECTION__KEY`, and what else the agent shall find.
     pub(crate) environment: Vec<(String, String)>,
 }
 

@@ -45,6 +45,8 @@ pub(crate) fn billed_micros(sandbox: &Sandbox) -> Sums {
 pub(crate) fn billed_units(sandbox: &Sandbox) -> Sums {
     let mut sums = billed_micros(sandbox);
     sums.retain(|_, micros| *micros > 0);
-    sums.values_mut().for_each(|micros| *micros /= 1_000_000);
+    for micros in sums.values_mut() {
+        *micros /= 1_000_000;
+    }
     sums
 }

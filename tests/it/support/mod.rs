@@ -15,7 +15,7 @@ use tallyman::{
 
 /// Waits for what must come true; fails with `what` after a while. Generous, since machines are slow and shared.
 pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(value) = attempt().await {
             return value;
