@@ -6,6 +6,8 @@
 mod dedup;
 mod ledger;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::{
