@@ -57,7 +57,7 @@ unit: ## Run the tests (ARGS="NAME" picks some)
 	if command -v cargo-nextest >/dev/null; then \
 	    cargo nextest run $(CARGO_FLAGS) $(ARGS); \
 	else \
-	    cargo test $(CARGO_FLAGS) --lib --bins --tests $(ARGS); \
+	    cargo test $(CARGO_FLAGS) --lib --bins --tests --examples $(ARGS); \
 	fi
 
 bench: ## Run the benches

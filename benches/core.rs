@@ -46,8 +46,11 @@ fn sealing(criterion: &mut Criterion) {
     };
     let unit = Unit::new(NonZeroU64::new(1_000_000_000).unwrap(), 3).unwrap();
     let dimension = Dimension { name: "gb_out".into(), aggregate: Aggregate::Sum, unit };
-    let bucket =
-        Bucket { usage: 123_456_789_012, events: 7, carried: Carried::from_origin(hour().previous(), 999_999) };
+    let bucket = Bucket {
+        usage: 123_456_789_012,
+        events: 7,
+        carried: Carried::from_origin(hour().previous(), 999_999),
+    };
     criterion.bench_function("seal one bucket", |bencher| {
         bencher.iter(|| seal(RecordId(1), hour(), &billed, &dimension, black_box(&bucket), true));
     });

@@ -9,12 +9,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use crate::{
     base::{
         clock::Clock,
         config::{Config, Connection},
-        random,
         tasks::Tasks,
     },
     domain::{
@@ -115,7 +115,7 @@ impl Agent {
         credentials: Credentials,
     ) -> Result<Self, StartError> {
         let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
-        load::claim_format(&*store, random::unique())?;
+        load::claim_format(&*store, Uuid::new_v4().as_u128())?;
         check_pending(&*store, config)?;
         let books = Books::open(&*store, rules(config), roster.clone(), clock.now())?;
         let (writer, workers) = (Tasks::default(), Tasks::default());

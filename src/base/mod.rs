@@ -4,5 +4,4 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod proto;
-pub mod random;
 pub mod tasks;

@@ -6,6 +6,7 @@ use backon::{ExponentialBuilder, Retryable};
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde::Serialize;
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use super::{
     connect::{Agent, AgentArgs},
@@ -15,10 +16,7 @@ use super::{
     table::printable,
 };
 use crate::{
-    base::{
-        proto::{RecordRequest, RecordResponse, UsageEvent, rejection::Reason},
-        random,
-    },
+    base::proto::{RecordRequest, RecordResponse, UsageEvent, rejection::Reason},
     domain::time::Timestamp,
 };
 
@@ -102,7 +100,7 @@ impl EmitArgs {
 }
 
 fn random_id() -> String {
-    format!("emit-{:032x}", random::unique())
+    format!("emit-{}", Uuid::new_v4())
 }
 
 struct Sender {
