@@ -1,6 +1,6 @@
 //! The `tallyman` command.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use tallyman::{
     app,
@@ -39,7 +39,9 @@ fn start_logging(cli: &Cli) {
     let level = cli.log_level();
     let others = level.min(tracing::level_filters::LevelFilter::WARN);
     let levels = Targets::new().with_default(others).with_target("tallyman", level);
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let layer = match cli.log_format {
         LogFormat::Text => format.with_target(false).boxed(),
         LogFormat::Json => format.json().boxed(),

@@ -24,7 +24,7 @@ use crate::{
     faces::{
         admin,
         customers::Customers,
-        grpc::{self, Bound, Services},
+        grpc::{self, Access, Bound, Services},
         ingest::Ingest,
         ledger::Ledger,
         view::{Activity, View},
@@ -74,6 +74,8 @@ pub enum StartError {
     Open(#[from] OpenError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
+    #[error("who may call: {0}")]
+    Access(Box<dyn std::error::Error + Send + Sync>),
     #[error("customer of the configuration: {0}")]
     Customer(#[from] PutError),
     #[error(transparent)]
@@ -90,9 +92,11 @@ impl Agent {
     /// Starts everything. Returns once usage is taken.
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let Parts { config, clock, credentials, metrics } = parts;
+        let access = Access::load(&config.grpc).map_err(StartError::Access)?;
+        // The folder's lock first: it keeps a second agent from touching what the first one listens on.
+        let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.agent.data_dir)?);
         let grpc_socket = listen_error(&config.grpc.listen, grpc::bind(&config.grpc.listen).await)?;
         let admin_socket = listen_error(&config.admin.listen, TcpListener::bind(config.admin.listen).await)?;
-        let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.agent.data_dir)?);
         let agent = Self::work(&config, clock, store.clone(), credentials).await?;
         let admin = axum::serve(admin_socket, admin::router(agent.view.clone(), metrics))
             .with_graceful_shutdown(agent.admin_tasks.stopping());
@@ -101,7 +105,7 @@ impl Agent {
                 error!(%error, "the admin server has failed");
             }
         });
-        agent.serve(&config, grpc_socket, &*store)?;
+        agent.serve(&config, grpc_socket, access, &*store)?;
         agent.view.phase.serve();
         info!(grpc = %config.grpc.listen, admin = %config.admin.listen, version = env!("CARGO_PKG_VERSION"), "ready");
         Ok(agent)
@@ -116,6 +120,7 @@ impl Agent {
     ) -> Result<Self, StartError> {
         let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
         load::claim_format(&*store, Uuid::new_v4().as_u128())?;
+        load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
         check_pending(&*store, config)?;
         let books = Books::open(&*store, rules(config), roster.clone(), clock.now())?;
         let (writer, workers) = (Tasks::default(), Tasks::default());
@@ -142,7 +147,13 @@ impl Agent {
         Ok(Self { view, grpc_tasks: Tasks::default(), workers, writer, admin_tasks: Tasks::default() })
     }
 
-    fn serve(&self, config: &Config, socket: Bound, store: &dyn Store) -> Result<(), StoreError> {
+    fn serve(
+        &self,
+        config: &Config,
+        socket: Bound,
+        access: Access,
+        store: &dyn Store,
+    ) -> Result<(), StoreError> {
         let (view, max_events) = (self.view.clone(), config.grpc.max_events_per_request);
         let hash_key = load::hash_key(store)?;
         let services = Services {
@@ -157,9 +168,9 @@ impl Agent {
             ledger: Ledger::new(view.clone()),
             phase: view.phase.watch(),
         };
-        let (grpc, stopping) = (config.grpc.clone(), self.grpc_tasks.stopping());
+        let stopping = self.grpc_tasks.stopping();
         self.grpc_tasks.spawn("grpc", async move {
-            if let Err(error) = grpc::serve(socket, &grpc, services, stopping).await {
+            if let Err(error) = grpc::serve(socket, access, services, stopping).await {
                 error!(%error, "the gRPC server has failed");
             }
         });

@@ -154,9 +154,14 @@ fn is_loopback(connection: &Connection) -> bool {
 fn exit_for(fault: &StartError) -> Exit {
     match fault {
         StartError::Open(OpenError::Store(StoreError::InUse { .. })) => Exit::TryLater,
+        StartError::Open(
+            OpenError::Store(StoreError::OtherMarketplace { .. })
+            | OpenError::NotConfigured { .. }
+            | OpenError::Customer { .. },
+        )
+        | StartError::Customer(_)
+        | StartError::Access(_) => Exit::Usage,
         StartError::Open(OpenError::Store(_)) | StartError::Commit(_) => Exit::Storage,
-        StartError::Open(OpenError::NotConfigured { .. } | OpenError::Customer { .. })
-        | StartError::Customer(_) => Exit::Usage,
         StartError::Listen { .. } => Exit::Failed,
     }
 }

@@ -1,6 +1,12 @@
 //! The gRPC server: services, limits, health, reflection, and who may call.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::{fs::FileTypeExt, net::UnixStream},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -62,31 +68,50 @@ pub async fn bind(listen: &Listen) -> io::Result<Bound> {
     }
 }
 
-/// A socket file that an earlier process left. The data folder's lock has made sure that it is gone.
+/// Removes the socket file that an earlier process left. One that is still answered, or another kind of file, stays.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::other("there is a file that is no socket"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path),
+    }
+}
+
+/// Who may call, read from the files that the configuration names.
+pub struct Access {
+    server: Server,
+    guard: Guard,
+}
+
+impl Access {
+    /// Reads certificates and token, so that a fault in them shows before anyone is told that the agent is ready.
+    pub fn load(grpc: &Grpc) -> Result<Self, Fault> {
+        let mut server = Server::builder()
+            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .tcp_nodelay(true);
+        if let Some(tls) = &grpc.tls {
+            server = server.tls_config(tls_config(tls)?)?;
+        }
+        Ok(Self { server, guard: Guard::load(grpc.token_file.as_deref())? })
     }
 }
 
 /// Serves until `stopping`, then answers what is under way.
 pub async fn serve(
     bound: Bound,
-    grpc: &Grpc,
+    access: Access,
     services: Services,
     stopping: impl Future<Output = ()>,
 ) -> Result<(), Fault> {
-    let mut server = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .tcp_nodelay(true);
-    if let Some(tls) = &grpc.tls {
-        server = server.tls_config(tls_config(tls)?)?;
-    }
+    let Access { server, guard } = access;
     let (reporter, health) = tonic_health::server::health_reporter();
     let phase = services.phase.clone();
-    let mut routes = routes(services, Guard::load(grpc.token_file.as_deref())?)?;
+    let mut routes = routes(services, guard)?;
     routes.add_service(health);
     let router = server.layer(MapResponseLayer::new(too_large_is_exhausted)).add_routes(routes.routes());
     let serving = async {

@@ -314,6 +314,7 @@ fn log_reply(product: &str, reply: &Reply, records: usize) {
         Reply::NotDelivered(error) | Reply::Lost(error) => {
             warn!(product, records, %error, "the call failed: it is tried again");
         }
+        Reply::BadRecord(_) if records == 1 => {}
         Reply::BadRecord(error) => {
             warn!(product, records, %error, "AWS refused the batch: it is taken apart");
         }

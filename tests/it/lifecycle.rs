@@ -29,6 +29,44 @@ async fn a_second_agent_on_the_same_folder_is_refused_with_the_pid_of_the_first(
     assert!(home.is_ready().await);
 }
 
+#[tokio::test]
+async fn a_second_agent_on_the_same_socket_leaves_the_first_alone() {
+    let first = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let socket = first.path().join("tallyman.sock");
+    let listen = format!("unix:{}", socket.display());
+    let (mut first, mut second) = (first, Home::new(ACCOUNT_PRODUCT, NOWHERE, None));
+    for home in [&mut first, &mut second] {
+        home.set("GRPC__LISTEN", &listen);
+    }
+    let agent = first.start().await;
+    assert_eq!(second.spawn().ended().await.code(), Some(1), "{}", second.log());
+    let answers = || std::os::unix::net::UnixStream::connect(&socket).is_ok();
+    assert!(answers());
+    agent.kill();
+    let _agent = first.start().await;
+    assert!(answers(), "a socket file that a killed agent left is no hindrance");
+}
+
+#[tokio::test]
+async fn a_missing_certificate_is_told_before_the_agent_is_ready() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    home.set("GRPC__TLS__CERT", "/nowhere/cert.pem");
+    home.set("GRPC__TLS__KEY", "/nowhere/key.pem");
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
+    assert!(home.log().contains("/nowhere/cert.pem") && !home.log().contains("ready"), "{}", home.log());
+}
+
+#[tokio::test]
+async fn usage_of_a_sandbox_never_goes_to_aws() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    home.extra_args.push("--sandbox".to_owned());
+    let agent = home.start().await;
+    assert!(agent.terminate().await.success());
+    home.extra_args.clear();
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
+    assert!(home.log().contains("belongs to the sandbox"), "{}", home.log());
+}
+
 #[test]
 fn a_bad_configuration_is_refused_with_every_fault_at_once() {
     let home = Home::new("[[product]]\ncode = \"a b\"\nidentitty = \"license\"\n", NOWHERE, None);

@@ -150,5 +150,5 @@ impl fmt::Display for Listen {
 
 /// Every fault of a configuration at once, each with its file or variable and key.
 #[derive(Clone, Debug, Error)]
-#[error("the configuration has {} fault(s):\n  {}", .0.len(), .0.join("\n  "))]
+#[error("the configuration is wrong:\n  {}", .0.join("\n  "))]
 pub struct ConfigError(pub Vec<String>);

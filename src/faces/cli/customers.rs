@@ -37,7 +37,7 @@ enum CustomersAction {
     Get(KeyArgs),
     /// Register a customer, or change its identity for the hours that are not sealed yet.
     Put(PutArgs),
-    /// End a customer's usage: what it used so far is billed within its last hour.
+    /// End a customer's usage: what it used so far is billed within its last hour. (Not in this version.)
     Close(KeyArgs),
 }
 
@@ -61,7 +61,7 @@ struct PutArgs {
     /// The identifier that `ResolveCustomer` gave (older products).
     #[arg(long, value_name = "TEXT")]
     customer_identifier: Option<String>,
-    /// When the subscription began (RFC 3339). [default: now]
+    /// When the subscription began (RFC 3339), where known.
     #[arg(long, value_name = "TIME")]
     since: Option<Timestamp>,
 }

@@ -168,7 +168,7 @@ impl World {
         }
         if let Some(recorded) = answer {
             let total = recorded.total();
-            assert_eq!((total.accepted + total.duplicates) as usize, sent.len());
+            assert_eq!(total.accepted + total.duplicates, sent.len() as u64);
             self.unacknowledged.clear();
         }
     }

@@ -34,6 +34,8 @@ use crate::{
 /// Real seconds. AWS answers within one; a call that takes longer than this is better tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Some errors quote whole chains of others; this much of them is kept with each record.
+const LONGEST_ERROR: usize = 300;
 const ROLE_SESSION: &str = "tallyman";
 
 /// One seller account in one region.
@@ -186,7 +188,8 @@ fn describe(error: &SdkError<BatchMeterUsageError, HttpResponse>) -> String {
         let status = service.raw().status().as_u16();
         return format!("AWS: {} {}", code.unwrap_or(&format!("HTTP {status}")), message.unwrap_or_default());
     }
-    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST_ERROR).collect()
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

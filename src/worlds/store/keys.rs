@@ -18,6 +18,7 @@
 use crate::domain::{record::RecordId, time::Hour};
 
 pub const FORMAT: &[u8] = b"format";
+pub const MARKETPLACE: &[u8] = b"marketplace";
 pub const SEALING: &[u8] = b"sealing";
 pub const NEXT_RECORD: &[u8] = b"next_record";
 pub const HASH_KEY: &[u8] = b"hash_key";

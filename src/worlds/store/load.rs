@@ -26,6 +26,22 @@ pub fn claim_format(store: &dyn Store, new_hash_key: u128) -> Result<(), StoreEr
     if found == FORMAT { Ok(()) } else { Err(StoreError::UnknownFormat { found, known: FORMAT }) }
 }
 
+/// Marks a new store as AWS's or the sandbox's, and refuses the other one from then on: usage that was tried out must
+/// never be billed, and usage that is to be billed must never end in a sandbox.
+pub fn claim_marketplace(store: &dyn Store, is_sandbox: bool) -> Result<(), StoreError> {
+    const NAMES: [&str; 2] = ["the real marketplace", "the sandbox"];
+    let Some(found) = read::<Number>(store, Table::Meta, keys::MARKETPLACE)? else {
+        let mut batch = Batch::default();
+        batch.put(Table::Meta, keys::MARKETPLACE, encode(&Number(is_sandbox.into())));
+        return store.commit(batch);
+    };
+    match (found.0 != 0, is_sandbox) {
+        (true, false) => Err(StoreError::OtherMarketplace { owner: NAMES[1], other: NAMES[0] }),
+        (false, true) => Err(StoreError::OtherMarketplace { owner: NAMES[0], other: NAMES[1] }),
+        (false, false) | (true, true) => Ok(()),
+    }
+}
+
 pub fn hash_key(store: &dyn Store) -> Result<u128, StoreError> {
     let key = read::<Number>(store, Table::Meta, keys::HASH_KEY)?;
     key.map(|key| key.0).ok_or_else(|| unreadable("hash key", "it is missing"))
@@ -138,6 +154,19 @@ mod tests {
             claim_format(&store, 9),
             Err(StoreError::UnknownFormat { found: 2, known: FORMAT })
         ));
+    }
+
+    #[test]
+    fn a_folder_of_the_sandbox_is_never_billed_to_aws_nor_the_other_way_round() {
+        for is_sandbox in [true, false] {
+            let store = MemoryStore::default();
+            claim_marketplace(&store, is_sandbox).unwrap();
+            claim_marketplace(&store, is_sandbox).unwrap();
+            assert!(matches!(
+                claim_marketplace(&store, !is_sandbox),
+                Err(StoreError::OtherMarketplace { .. })
+            ));
+        }
     }
 
     #[test]

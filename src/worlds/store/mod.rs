@@ -128,6 +128,10 @@ pub enum StoreError {
         "the store's format is {found}, and this version reads format {known}: use the version that wrote it"
     )]
     UnknownFormat { found: u32, known: u32 },
+    #[error(
+        "the data folder belongs to {owner}: give {other} another data_dir, or its usage would be billed there"
+    )]
+    OtherMarketplace { owner: &'static str, other: &'static str },
     #[error("the store holds a {what} that this version cannot read: {why}")]
     Unreadable { what: &'static str, why: String },
 }
