@@ -1,5 +1,6 @@
 //! Puts the agent together, runs it, and takes it apart in order. The only place that knows all parts.
 
+mod continuity;
 pub mod demo;
 pub mod run;
 
@@ -17,10 +18,7 @@ use crate::{
         config::{Config, Connection},
         tasks::Tasks,
     },
-    domain::{
-        record::RecordId,
-        time::{Hour, Timestamp},
-    },
+    domain::time::{Hour, Timestamp},
     faces::{
         admin,
         customers::Customers,
@@ -121,12 +119,14 @@ impl Agent {
         let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
         load::claim_format(&*store, Uuid::new_v4().as_u128())?;
         load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
-        check_pending(&*store, config)?;
+        continuity::check(&*store, config)?;
         let books = Books::open(&*store, rules(config), roster.clone(), clock.now())?;
         let (writer, workers) = (Tasks::default(), Tasks::default());
         let pending = config.limits.max_pending_events;
         let committer =
             Committer::start(books, store.clone(), roster, clock, pending, phase.clone(), &writer);
+        // A seal that an earlier process left unfinished comes first: no identity may change in the middle of it.
+        while committer.seal().await?.more {}
         committer.put_customers(configured_customers(config, clock.now())).await??;
         let view = View {
             agent_id: config.agent.id.as_str().into(),
@@ -238,25 +238,6 @@ fn configured_customers(config: &Config, now: Timestamp) -> Vec<Customer> {
         first_hour: Hour::containing(now),
     };
     config.customers.iter().map(customer).collect()
-}
-
-/// Refuses a configuration without a product that still has records to send: no one would send them.
-fn check_pending(store: &dyn Store, config: &Config) -> Result<(), OpenError> {
-    const PAGE: usize = 1000;
-    let mut after = RecordId(0);
-    loop {
-        let page = load::pending_after(store, after, PAGE)?;
-        for (record, _) in &page {
-            if config.catalog.find(&record.product).is_none() {
-                let what = "a record that AWS has not accepted yet".to_owned();
-                return Err(OpenError::NotConfigured { what, product: record.product.to_string() });
-            }
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => after = last.id,
-            _ => return Ok(()),
-        }
-    }
 }
 
 /// One submitter for each seller account and region.

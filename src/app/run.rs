@@ -29,7 +29,7 @@ pub async fn run(args: RunArgs) -> Exit {
         Err(exit) => return exit,
     };
     let clock = clock(args.clock);
-    if !clock.is_system() && !args.sandbox && !config.connections.iter().all(is_loopback) {
+    if !clock.is_system() && !args.sandbox && !config.connections.iter().all(Connection::is_loopback) {
         error!("--clock is for tests: it needs --sandbox, or an endpoint_url on loopback for every product");
         return Exit::Usage;
     }
@@ -143,50 +143,19 @@ pub(super) fn bill_sandbox(config: &mut Config, sandbox: &Sandbox) {
     }
 }
 
-fn is_loopback(connection: &Connection) -> bool {
-    let host = connection.endpoint_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
-    let host = host.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
 fn exit_for(fault: &StartError) -> Exit {
     match fault {
         StartError::Open(OpenError::Store(StoreError::InUse { .. })) => Exit::TryLater,
         StartError::Open(
             OpenError::Store(StoreError::OtherMarketplace { .. })
             | OpenError::NotConfigured { .. }
+            | OpenError::Moved { .. }
+            | OpenError::AggregateChanged { .. }
             | OpenError::Customer { .. },
         )
         | StartError::Customer(_)
         | StartError::Access(_) => Exit::Usage,
         StartError::Open(OpenError::Store(_)) | StartError::Commit(_) => Exit::Storage,
         StartError::Listen { .. } => Exit::Failed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_endpoints_are_loopback() {
-        let is_local = |url: &str| {
-            is_loopback(&Connection {
-                region: "us-east-1".to_owned(),
-                endpoint_url: Some(url.to_owned()),
-                role_arn: None,
-                external_id: None,
-            })
-        };
-        for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
-            assert!(is_local(url), "{url}");
-        }
-        for url in
-            ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""]
-        {
-            assert!(!is_local(url), "{url}");
-        }
     }
 }

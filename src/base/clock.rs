@@ -85,6 +85,7 @@ impl ClockSpec {
 }
 
 const SPEC_FORM: &str = "a clock is given as anchor=<unix seconds>,start=<RFC 3339>,speed=<n>";
+const SLOWEST: f64 = 0.001;
 const FASTEST: f64 = 1_000_000.0;
 
 impl FromStr for ClockSpec {
@@ -102,8 +103,8 @@ impl FromStr for ClockSpec {
             }
         }
         let speed = speed.ok_or(SPEC_FORM)?;
-        if !(speed > 0.0 && speed <= FASTEST) {
-            return Err(format!("the clock's speed must be above 0 and at most {FASTEST}"));
+        if !(SLOWEST..=FASTEST).contains(&speed) {
+            return Err(format!("the clock's speed must be from {SLOWEST} to {FASTEST}"));
         }
         Ok(Self { anchor: anchor.ok_or(SPEC_FORM)?, start: start.ok_or(SPEC_FORM)?, speed })
     }

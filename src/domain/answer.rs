@@ -84,7 +84,7 @@ impl Attempt<'_> {
             Reply::Throttled => self.retry(Doubt::None, "throttled"),
             Reply::NotDelivered(error) | Reply::Setup(error) => self.retry(Doubt::None, error),
             Reply::Lost(error) => self.retry(Doubt::Possible, error),
-            Reply::BadRecord(error) if self.alone => Verdict::Settle(held(HoldReason::Refused, error)),
+            Reply::BadRecord(error) if self.alone => self.hold(HoldReason::Refused, error),
             Reply::BadRecord(error) => {
                 Verdict::Isolate(Delivery { next_attempt: self.now, ..self.failed(Doubt::None, error) })
             }
@@ -96,18 +96,26 @@ impl Attempt<'_> {
             Line::Success { receipt } => {
                 Verdict::Settle(Outcome::Accepted { receipt: receipt.clone(), presumed: false })
             }
-            Line::NotSubscribed => {
-                Verdict::Settle(held(HoldReason::NotSubscribed, "AWS: CustomerNotSubscribed"))
-            }
+            Line::NotSubscribed => self.hold(HoldReason::NotSubscribed, "AWS: CustomerNotSubscribed"),
             // AWS has a quantity for the slot. After an attempt whose answer was lost it is ours: the record is
             // frozen, so that attempt carried the same one.
             Line::Duplicate if self.before.outcome_unknown => {
                 Verdict::Settle(Outcome::Accepted { receipt: "".into(), presumed: true })
             }
-            Line::Duplicate => Verdict::Settle(held(HoldReason::Conflict, "AWS: DuplicateRecord")),
+            Line::Duplicate => self.hold(HoldReason::Conflict, "AWS: DuplicateRecord"),
             Line::Other(status) => self.retry(Doubt::Possible, &format!("AWS: unknown status `{status}`")),
             Line::Unprocessed => self.retry(Doubt::None, "AWS left the record unprocessed"),
         }
+    }
+
+    /// Leaves the record to a person. An earlier attempt that AWS may have billed outweighs the reason of this one:
+    /// whoever decides must know that billing it elsewhere could bill it twice.
+    fn hold(&self, reason: HoldReason, detail: &str) -> Verdict {
+        if self.before.outcome_unknown {
+            let detail = format!("{}: {detail}", reason.name()).into();
+            return Verdict::Settle(Outcome::Held { reason: HoldReason::OutcomeUnknown, detail });
+        }
+        Verdict::Settle(Outcome::Held { reason, detail: detail.into() })
     }
 
     fn retry(&self, doubt: Doubt, error: &str) -> Verdict {
@@ -131,10 +139,6 @@ impl Attempt<'_> {
 enum Doubt {
     None,
     Possible,
-}
-
-fn held(reason: HoldReason, detail: &str) -> Outcome {
-    Outcome::Held { reason, detail: detail.into() }
 }
 
 #[cfg(test)]
@@ -216,6 +220,14 @@ mod tests {
             matches!(&isolated, Verdict::Isolate(delivery) if delivery.next_attempt == Timestamp::from_seconds(1_000_000))
         );
         assert_eq!(reason(&judge(&Delivery::default(), true, &reply)), Some(HoldReason::Refused));
+    }
+
+    #[test]
+    fn a_doubt_about_an_earlier_attempt_outweighs_the_reason_to_hold() {
+        let doubt = Delivery { outcome_unknown: true, ..Delivery::default() };
+        for reply in [Reply::BadRecord("ValidationException".into()), line(Line::NotSubscribed)] {
+            assert_eq!(reason(&judge(&doubt, true, &reply)), Some(HoldReason::OutcomeUnknown));
+        }
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub enum Outcome {
     Held { reason: HoldReason, detail: Arc<str> },
     /// It missed its deadline; what it would have billed was moved into `into`.
     RolledForward { into: Hour },
-    /// A zero record missed its deadline: there was nothing to bill.
+    /// A zero record missed its deadline, or its customer has no subscription: there was nothing to bill.
     Expired,
 }
 
@@ -116,7 +116,8 @@ pub enum HoldReason {
     Refused,
     /// It missed its deadline, and the configuration asks to hold such records.
     Missed,
-    /// It missed its deadline after an attempt without an answer: sending it again elsewhere could bill it twice.
+    /// It was refused or missed its deadline after an attempt without an answer: to bill it elsewhere could bill it
+    /// twice.
     OutcomeUnknown,
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     bucket::{Bucket, Carried},
+    deadline::Window,
     identity::Identity,
     product::Dimension,
     record::{Amounts, Record, RecordId},
@@ -15,10 +16,15 @@ pub fn first_watermark(started: Timestamp, grace: Duration) -> Hour {
     Hour::containing(started.minus(grace)).previous()
 }
 
-/// When the hour after `watermark` is sealed: `grace` after its end, and never sooner than `grace` after the start
-/// of the agent, so that applications can resend after a down-time.
-pub fn seals_at(watermark: Hour, started: Timestamp, grace: Duration) -> Timestamp {
-    watermark.next().end().max(started).plus(grace)
+/// Left between a seal and the deadline, for sending.
+const TIME_TO_SEND: Duration = Duration::from_mins(15);
+
+/// When the hour after `watermark` is sealed: `grace` after its end, and not sooner than `grace` after the start of the
+/// agent, so that applications can resend after a down-time; but in time for the hour's deadline.
+pub fn seals_at(watermark: Hour, started: Timestamp, grace: Duration, window: &Window) -> Timestamp {
+    let hour = watermark.next();
+    let after_start = started.plus(grace).min(window.deadline(hour).minus(TIME_TO_SEND));
+    hour.end().plus(grace).max(after_start)
 }
 
 /// The hour that takes an event for `hour`: its own while that is open, else the current one, counted as late.
@@ -130,9 +136,17 @@ mod tests {
     #[test]
     fn an_hour_is_sealed_a_grace_after_its_end_or_after_the_start() {
         let watermark = hour("2026-11-22T09:00:00Z");
-        let sealed_at = |started| seals_at(watermark, at(started), GRACE).to_string();
+        let sealed_at = |started| seals_at(watermark, at(started), GRACE, &Window::AWS).to_string();
         assert_eq!(sealed_at("2026-11-22T10:30:00Z"), "2026-11-22T11:05:00Z");
-        assert_eq!(sealed_at("2026-11-25T18:20:00Z"), "2026-11-25T18:25:00Z");
+        assert_eq!(sealed_at("2026-11-22T18:20:00Z"), "2026-11-22T18:25:00Z");
+    }
+
+    #[test]
+    fn after_a_down_time_the_seal_still_comes_before_the_deadline() {
+        let watermark = hour("2026-11-30T21:00:00Z");
+        let sealed_at = |started| seals_at(watermark, at(started), GRACE, &Window::AWS).to_string();
+        assert_eq!(sealed_at("2026-12-01T05:43:00Z"), "2026-12-01T05:45:00Z");
+        assert!(sealed_at("2026-12-01T05:57:00Z").as_str() <= "2026-12-01T05:57:00Z", "at once");
     }
 
     #[test]

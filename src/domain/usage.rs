@@ -117,18 +117,37 @@ fn within(bounds: &TimeBounds, now: Timestamp, time: Timestamp) -> Result<Timest
 }
 
 fn unknown_product(catalog: &Catalog, event: &Event<'_>) -> Refusal {
-    let known = catalog.products().map(|(_, product)| &*product.code).collect::<Vec<_>>().join(", ");
-    Refusal::UnknownProduct { code: event.product.to_owned(), known }
+    let known = some_names(catalog.products().map(|(_, product)| &*product.code));
+    Refusal::UnknownProduct { code: shortened(event.product), known }
 }
 
 fn unknown_dimension(catalog: &Catalog, index: ProductIndex, event: &Event<'_>) -> Refusal {
     let product = catalog.product(index);
-    let names: Option<Vec<&str>> =
-        product.map(|product| product.dimensions.iter().map(|dimension| &*dimension.name).collect());
+    let names = product.into_iter().flat_map(|product| &product.dimensions).map(|dimension| &*dimension.name);
     Refusal::UnknownDimension {
         product: product.map_or_else(String::new, |product| product.code.to_string()),
-        name: event.dimension.to_owned(),
-        known: names.unwrap_or_default().join(", "),
+        name: shortened(event.dimension),
+        known: some_names(names),
+    }
+}
+
+/// Enough names to see what was meant: an answer must stay small, or its client cannot read it.
+fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 10;
+    let mut names: Vec<&str> = names.take(MOST.saturating_add(1)).collect();
+    if names.len() > MOST {
+        names.truncate(MOST);
+        names.push("...");
+    }
+    names.join(", ")
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 64;
+    if text.chars().count() <= MOST {
+        text.to_owned()
+    } else {
+        text.chars().take(MOST).chain("...".chars()).collect()
     }
 }
 

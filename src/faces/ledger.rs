@@ -143,7 +143,10 @@ impl Query {
                 rows.extend(settled.iter().map(|settled| settled_message(settled, window)));
             }
         }
+        // A record that was settled between two of these reads is there twice; the later read knows better.
+        rows.reverse();
         rows.sort_by_key(|row| row.id);
+        rows.dedup_by_key(|row| row.id);
         // A table may have more rows before the last one of another: only the first page's worth is in order.
         rows.truncate(MAX_PAGE);
         Ok(rows)

@@ -43,6 +43,7 @@ impl From<PutError> for Status {
         match error {
             PutError::TooMany { .. } => Self::resource_exhausted(text),
             PutError::Taken(_) => Self::already_exists(text),
+            PutError::Sealing => Self::unavailable(text),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The agent at a glance: for `GetSummary`, for `/api/summary`, and for the gauges.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::{
         outbox::Unsent,
         product::{Product, ProductIndex},
         record::HoldReason,
-        time::{Hour, Timestamp},
+        time::Timestamp,
     },
     faces::view::View,
     work::{committer::Status, phase::Phase},
@@ -92,7 +92,7 @@ pub fn set_gauges(view: &View) {
         metrics::product(&ProductGauges {
             product: product.code.to_string(),
             records_unsent: unsent.records,
-            oldest_unsent: unsent.oldest_hour.map(Hour::end).map(|end| now.since(end)).unwrap_or_default(),
+            oldest_unsent: oldest_unsent(&status, &unsent, now),
             deadline: unsent.nearest_deadline.map(|deadline| deadline.since(now)),
             unsent_units: unsent.units.iter().map(|(name, units)| (name.to_string(), *units)).collect(),
             held: held(&status, &product.code).collect(),
@@ -100,6 +100,12 @@ pub fn set_gauges(view: &View) {
             quiet: view.activity.last(&product.code).map(|last| now.since(last)),
         });
     }
+}
+
+/// Since the end of the oldest hour whose usage AWS does not have: an hour that is over and not sealed counts, too.
+fn oldest_unsent(status: &Status, unsent: &Unsent, now: Timestamp) -> Duration {
+    let hours = [unsent.oldest_hour, status.oldest_open].into_iter().flatten();
+    hours.map(|hour| now.since(hour.end())).max().unwrap_or_default()
 }
 
 /// The summary as JSON: times as RFC 3339, what is not known or does not apply as null.

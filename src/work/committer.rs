@@ -69,6 +69,8 @@ pub struct Status {
     pub sealed_through: Hour,
     pub next_seal: Timestamp,
     pub open_buckets: usize,
+    /// The oldest hour with usage that is not sealed.
+    pub oldest_open: Option<Hour>,
     pub tally: Tally,
 }
 
@@ -156,9 +158,16 @@ impl Committer {
         self.submit(|ledger| Ok(ledger.books.seal_step(ledger.now, ledger.batch))).await
     }
 
-    /// Drops what has expired.
-    pub async fn drop_expired(&self) -> Result<(), CommitError> {
-        self.submit(|ledger| ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch)).await
+    /// Drops some of what has expired; says whether there is more. Housekeeping that fails stops nothing.
+    pub async fn drop_expired(&self) -> Result<bool, CommitError> {
+        self.submit(|ledger| {
+            let more = ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch);
+            Ok(more.unwrap_or_else(|fault| {
+                error!(%fault, "old receipts cannot be dropped");
+                false
+            }))
+        })
+        .await
     }
 
     /// Writes down what became of records; returns those that are settled now.
@@ -231,6 +240,7 @@ fn status_of(books: &Books) -> Status {
         sealed_through: books.watermark(),
         next_seal: books.next_seal(),
         open_buckets: books.open_buckets(),
+        oldest_open: books.oldest_open(),
         tally: books.tally().clone(),
     }
 }
@@ -271,7 +281,7 @@ impl Writer {
             match self.write(books, group).await {
                 Ok(written) => books = written,
                 Err(fault) => {
-                    self.fail(&fault, &mut waiting);
+                    self.fail(&fault, &mut waiting).await;
                     return stopping.await;
                 }
             }
@@ -302,13 +312,13 @@ impl Writer {
     }
 
     /// Stops for good. The waiting jobs are dropped, which tells their senders.
-    fn fail(&self, fault: &StoreError, waiting: &mut mpsc::Receiver<Weighed>) {
+    async fn fail(&self, fault: &StoreError, waiting: &mut mpsc::Receiver<Weighed>) {
         let reason = format!("the store has failed and takes nothing more until a restart: {fault}");
         error!(%fault, "the store has failed: no usage is taken until a restart");
         self.phase.fail(&reason);
         metrics::store_failed();
         waiting.close();
-        while waiting.try_recv().is_ok() {}
+        while waiting.recv().await.is_some() {}
     }
 }
 

@@ -38,7 +38,7 @@ async fn seal_for_ever(
         }
         if progress.hours > 0 {
             info!(sealed_through = %committer.sealed_through(), records = progress.records, "sealed");
-            committer.drop_expired().await?;
+            while committer.drop_expired().await? {}
         }
         if !progress.more {
             clock.sleep_until(committer.status().next_seal).await;

@@ -23,7 +23,7 @@ use crate::{
         budget::RateBudget,
         deadline::Window,
         outbox::{Entry, Flight, Outbox, Unsent},
-        record::{Delivery, HoldReason, Outcome, RecordId, Settled},
+        record::{Delivery, Outcome, RecordId, Settled},
         time::Timestamp,
     },
     worlds::{
@@ -130,9 +130,9 @@ impl Submitter {
             match self.run(sealed, stopping.as_mut()).await {
                 Ok(()) => {}
                 Err(Stop::Commit(error)) => warn!(%error, "nothing is submitted any more"),
-                Err(Stop::Store(error)) => {
-                    error!(%error, "pending records cannot be read: nothing is submitted");
-                }
+                // Ending the task ends the agent, and the next one reads again: to go on without submitting would be
+                // to bill late without a word.
+                Err(Stop::Store(error)) => return error!(%error, "pending records cannot be read"),
             }
             stopping.await;
         });
@@ -146,9 +146,8 @@ impl Submitter {
         self.load().await?;
         let mut place: Option<Instant> = None;
         loop {
-            self.give_up_missed().await?;
+            let now = self.give_up_missed().await?;
             self.publish();
-            let now = self.clock.now();
             let may_fly = self.in_flight.len() < self.options.concurrency;
             if place.is_none() && may_fly && self.outbox.has_due(now) {
                 place = Some(self.epoch + Duration::from_micros(self.budget.reserve(self.real_time())));
@@ -200,12 +199,17 @@ impl Submitter {
     fn launch(&mut self) {
         let Some(flight) = self.outbox.take_batch(self.clock.now()) else { return };
         let (committer, marketplace, epoch) = (self.committer.clone(), self.marketplace.clone(), self.epoch);
+        let clock = self.clock;
         self.in_flight.spawn(async move {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
             let sent = Instant::now();
-            let reply =
-                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await;
+            // The write may have taken its time: nothing goes out past its deadline (I7).
+            let reply = if flight.entries.iter().all(|entry| clock.now() < entry.deadline) {
+                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await
+            } else {
+                Reply::NotDelivered("a deadline passed before the call".into())
+            };
             Ok(Landing { flight, reply, sent: micros_since(epoch, sent), took: sent.elapsed() })
         });
     }
@@ -267,12 +271,14 @@ impl Submitter {
         }
     }
 
-    /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired.
-    async fn give_up_missed(&mut self) -> Result<(), Stop> {
+    /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired. Returns the moment of
+    /// the last look, when there was none left.
+    async fn give_up_missed(&mut self) -> Result<Timestamp, Stop> {
         loop {
-            let missed = self.outbox.missed(self.clock.now(), GIVE_UP_PAGE);
+            let now = self.clock.now();
+            let missed = self.outbox.missed(now, GIVE_UP_PAGE);
             if missed.is_empty() {
-                return Ok(());
+                return Ok(now);
             }
             let settlement = |entry: &Entry| Settlement::Missed(entry.record.clone(), entry.delivery.clone());
             for settled in self.committer.settle(missed.iter().map(settlement).collect()).await? {
@@ -328,9 +334,6 @@ fn note_settled(settled: &Settled) {
     let record = &settled.record;
     metrics::settled(&record.product, &settled.outcome);
     match &settled.outcome {
-        Outcome::Held { reason: HoldReason::NotSubscribed, .. } if !record.bills_something() => {
-            info!(record = %record.id, product = %record.product, "a zero record is held: not subscribed");
-        }
         Outcome::Held { reason, detail } => {
             error!(
                 record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,

@@ -239,6 +239,42 @@ async fn usage_past_its_deadline_rolls_forward_and_keeps_its_origin() {
 }
 
 #[tokio::test]
+async fn an_aggregate_may_not_change_under_open_usage() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 1_000_000_000, "")]).await.unwrap();
+    agent.kill();
+    let changed =
+        ACCOUNT_PRODUCT.replace("name = \"requests\"", "name = \"requests\"\naggregate = \"count\"");
+    home.configure("", &changed, NOWHERE);
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
+    assert!(home.log().contains("open usage of aggregate `sum`"), "{}", home.log());
+    home.configure(
+        "",
+        &ACCOUNT_PRODUCT.replace("name = \"calls\"\naggregate = \"count\"", "name = \"calls\""),
+        NOWHERE,
+    );
+    let _agent = home.start().await;
+}
+
+#[tokio::test]
+async fn records_under_way_may_not_move_to_another_region() {
+    let clock = clock_at("2026-11-22T10:59:00Z", 600.0);
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, Some(clock));
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    eventually("records are under way", async || {
+        (home.summary().await?.products[0].records_unsent > 0).then_some(())
+    })
+    .await;
+    agent.kill();
+    home.configure("", &ACCOUNT_PRODUCT.replace("endpoint_url = \"ENDPOINT\"", "region = \"eu-west-1\""), "");
+    home.clear_clock();
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
+    assert!(home.log().contains("eu-west-1"), "{}", home.log());
+}
+
+#[tokio::test]
 async fn a_product_with_usage_on_disk_may_not_leave_the_configuration() {
     let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     let agent = home.start().await;

@@ -3,7 +3,14 @@
 mod parse;
 mod reader;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -98,6 +105,17 @@ pub struct Connection {
     pub external_id: Option<String>,
 }
 
+impl Connection {
+    /// Whether the endpoint is on this machine, and thus not AWS.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.endpoint_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
+        let host = host.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+        name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct ConfiguredCustomer {
     pub product: ProductIndex,
@@ -152,3 +170,25 @@ impl fmt::Display for Listen {
 #[derive(Clone, Debug, Error)]
 #[error("the configuration is wrong:\n  {}", .0.join("\n  "))]
 pub struct ConfigError(pub Vec<String>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_endpoints_are_loopback() {
+        let is_local = |url: &str| {
+            let endpoint_url = Some(url.to_owned());
+            Connection { region: "us-east-1".to_owned(), endpoint_url, role_arn: None, external_id: None }
+                .is_loopback()
+        };
+        for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
+            assert!(is_local(url), "{url}");
+        }
+        for url in
+            ["https://metering.marketplace.us-east-1.amazonaws.com", "http://localhost.example.com", ""]
+        {
+            assert!(!is_local(url), "{url}");
+        }
+    }
+}

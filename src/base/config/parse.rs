@@ -5,6 +5,7 @@ use std::{
     num::NonZeroU64,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use toml::{Table, Value};
@@ -98,7 +99,7 @@ fn read(table: Table, faults: &Faults) -> Config {
     let grpc = read_grpc(&mut root);
     let admin = read_admin(&mut root);
     let hour = read_hour(&mut root);
-    let submission = read_submission(&mut root);
+    let submission = read_submission(&mut root, hour.grace);
     let limits = read_limits(&mut root);
     let retention = read_retention(&mut root);
     let (catalog, connections, customers) = read_products(&mut root);
@@ -183,13 +184,25 @@ fn read_hour(root: &mut Section<'_>) -> HourRules {
     rules
 }
 
-fn read_submission(root: &mut Section<'_>) -> Submission {
+/// What is left to send records in, after an hour and its grace, if nothing else is.
+const TIME_TO_SEND: Duration = Duration::from_mins(15);
+
+fn read_submission(root: &mut Section<'_>, grace: Duration) -> Submission {
     let mut section = root.section("submission");
     let policies = [("roll_forward", MissedPolicy::RollForward), ("hold", MissedPolicy::Hold)];
     let window = Window {
         age: section.duration("window", "24h", ("1h", "30d")),
         month_end_cutoff: section.duration("month_end_cutoff", "6h", ("1h", "30d")),
     };
+    let shortest = Duration::from_hours(1) + grace + TIME_TO_SEND;
+    if window.age < shortest {
+        section
+            .fault("window", "must leave 15 minutes after an hour and hour.grace, or nothing could be sent");
+    }
+    if window.month_end_cutoff < grace + TIME_TO_SEND {
+        section
+            .fault("month_end_cutoff", "must leave 15 minutes after hour.grace, or months would end unsent");
+    }
     let rate = section.integer("requests_per_second", 10, (1, 1000));
     let submission = Submission {
         window,
@@ -469,6 +482,13 @@ mod tests {
         let second = config(&first.effective, &[]).unwrap();
         assert_eq!(first.effective, second.effective);
         assert!(first.effective.contains("grace = \"90s\""), "{}", first.effective);
+    }
+
+    #[test]
+    fn a_window_that_leaves_no_time_to_send_is_refused() {
+        let no_time = [("TALLYMAN__SUBMISSION__WINDOW", "1h"), ("TALLYMAN__HOUR__GRACE", "6h")];
+        assert_eq!(faults(GOOD, &no_time[..1]).len(), 1);
+        assert_eq!(faults(GOOD, &no_time).len(), 2, "the end of a month leaves none either");
     }
 
     #[test]

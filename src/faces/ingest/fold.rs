@@ -33,6 +33,10 @@ pub(super) struct Folded {
     refusals: BTreeMap<u32, Refusal>,
 }
 
+/// Every rejection has its reason; only so many of a request have a message, or a client might be unable to read the
+/// answer, think the good events lost, and send them again.
+const MAX_MESSAGES: usize = 100;
+
 /// The rejections of a request, and how many there are by product.
 pub(super) struct Rejected {
     pub(super) rejections: Vec<Rejection>,
@@ -180,9 +184,14 @@ impl Folded {
     /// Takes in what the committer refused.
     pub(super) fn refuse(&mut self, recorded: Recorded) {
         self.refusals.extend(recorded.refused);
-        for (place, refusal) in recorded.refused_folds {
-            let members = self.fold_of.iter().filter(|(_, fold)| **fold == place);
-            self.refusals.extend(members.map(|(index, _)| (*index, refusal.clone())));
+        let refused: HashMap<usize, Refusal> = recorded.refused_folds.into_iter().collect();
+        if refused.is_empty() {
+            return;
+        }
+        for (index, fold) in &self.fold_of {
+            if let Some(refusal) = refused.get(fold) {
+                self.refusals.insert(*index, refusal.clone());
+            }
         }
     }
 
@@ -194,12 +203,16 @@ impl Folded {
                 None => without_product += 1,
             }
         }
-        let rejection = |(index, refusal): (&u32, &Refusal)| Rejection {
+        let rejection = |(place, (index, refusal)): (usize, (&u32, &Refusal))| Rejection {
             index: *index,
             reason: reason(refusal).into(),
-            message: refusal.to_string(),
+            message: if place < MAX_MESSAGES { refusal.to_string() } else { String::new() },
         };
-        Rejected { rejections: self.refusals.iter().map(rejection).collect(), by_product, without_product }
+        Rejected {
+            rejections: self.refusals.iter().enumerate().map(rejection).collect(),
+            by_product,
+            without_product,
+        }
     }
 }
 
@@ -287,6 +300,17 @@ mod tests {
             (rejected.len(), rejected[0].index, rejected[0].reason()),
             (1, 1, Reason::QuantityOverflow)
         );
+    }
+
+    #[test]
+    fn however_many_events_are_bad_the_answer_can_be_read() {
+        use prost::Message;
+        let bad = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
+        let rejected = folded(true, &vec![bad; 10_000]).rejected().rejections;
+        assert_eq!(rejected.len(), 10_000);
+        assert!(rejected.iter().all(|rejection| rejection.reason() == Reason::UnknownDimension));
+        let size: usize = rejected.iter().map(Message::encoded_len).sum();
+        assert!(size < 1 << 20, "{size} bytes");
     }
 
     #[test]

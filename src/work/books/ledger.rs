@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        record::{Delivery, Outcome, Record, RecordId, Settled, missed, rolled},
+        record::{Delivery, HoldReason, Outcome, Record, RecordId, Settled, missed, rolled},
         seal::open_hour,
         time::{Hour, Timestamp},
     },
@@ -31,7 +31,9 @@ impl Books {
                 batch.put(Table::Deliveries, keys::record(*id), encode(delivery));
                 return None;
             }
-            Settlement::Done(record, attempts, outcome) => (record, *attempts, outcome.clone()),
+            Settlement::Done(record, attempts, outcome) => {
+                (record, *attempts, final_outcome(record, outcome))
+            }
             Settlement::Missed(record, delivery) => {
                 let current = open_hour(Hour::containing(now), self.watermark, now);
                 (record, delivery.attempts, self.give_up(record, delivery, current))
@@ -56,7 +58,7 @@ impl Books {
         if let Outcome::RolledForward { into } = &outcome {
             let Some((product, series)) = self.series_of_record(record) else {
                 // Its customer or dimension left the configuration: there is no bucket to carry it into.
-                let reason = crate::domain::record::HoldReason::Missed;
+                let reason = HoldReason::Missed;
                 return Outcome::Held { reason, detail: delivery.last_error.clone() };
             };
             self.carry_into(*into, product, series, &rolled(record));
@@ -69,6 +71,16 @@ impl Books {
         let customer = self.roster.read().find(product, &record.customer)?;
         let dimension = self.rules.catalog.find_dimension(product, &record.dimension)?;
         Some((product, Series { customer, dimension }))
+    }
+}
+
+/// A claim to zero for someone without a subscription leaves nothing to decide about.
+fn final_outcome(record: &Record, outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Held { reason: HoldReason::NotSubscribed, .. } if !record.bills_something() => {
+            Outcome::Expired
+        }
+        other => other.clone(),
     }
 }
 

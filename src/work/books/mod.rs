@@ -100,6 +100,16 @@ pub enum OpenError {
          put it back until everything is billed"
     )]
     NotConfigured { what: String, product: String },
+    #[error(
+        "product `{product}` has records under way to {before}, and the configuration names {now}: AWS could bill them \
+         in both places; put it back until they are accepted"
+    )]
+    Moved { product: String, before: String, now: String },
+    #[error(
+        "dimension `{dimension}` of product `{product}` has open usage of aggregate `{before}`, and the configuration \
+         says `{now}`: put it back until it is billed, or give the new aggregate a dimension of its own"
+    )]
+    AggregateChanged { product: String, dimension: String, before: String, now: String },
     #[error("customer `{customer}` of product `{product}`: {why}")]
     Customer { product: String, customer: String, why: String },
 }
@@ -217,6 +227,11 @@ impl Books {
 
     pub fn open_buckets(&self) -> usize {
         self.open_buckets
+    }
+
+    /// The oldest hour with usage that is not sealed.
+    pub fn oldest_open(&self) -> Option<Hour> {
+        self.open.iter().find(|(_, buckets)| !buckets.is_empty()).map(|(hour, _)| *hour)
     }
 
     pub fn tally(&self) -> &Tally {

@@ -3,7 +3,7 @@
 //! First the watermark moves: from that commit on no event enters the hour. Then its customers are sealed in the
 //! order of product code and key; each commit notes how far it came, so that a crash resumes there.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
     domain::{
@@ -44,10 +44,14 @@ pub struct SealProgress {
 impl Books {
     /// When the next hour is due.
     pub fn next_seal(&self) -> Timestamp {
-        seals_at(self.watermark, self.started, self.rules.grace)
+        seals_at(self.watermark, self.started, self.rules.grace, &self.rules.window)
     }
 
     /// Does one step of sealing, if anything is due.
+    ///
+    /// # Panics
+    ///
+    /// Should a bucket be left out of its hour's seal: better to stop than to forget it.
     pub fn seal_step(&mut self, now: Timestamp, batch: &mut Batch) -> SealProgress {
         let mut progress = SealProgress::default();
         let mut left = STEP;
@@ -61,7 +65,11 @@ impl Books {
             left = self.seal_customers(left, now, batch, &mut progress);
             if self.sealing.as_ref().is_some_and(|sealing| sealing.customers.is_empty()) {
                 self.sealing = None;
-                self.open.remove(&self.watermark);
+                let forgotten = self.open.remove(&self.watermark);
+                assert!(
+                    forgotten.is_none_or(|buckets| buckets.is_empty()),
+                    "a bucket was left out of its seal"
+                );
                 progress.hours += 1;
                 left = left.saturating_sub(1);
             }
@@ -94,23 +102,14 @@ impl Books {
         now: Timestamp,
     ) -> VecDeque<CustomerIndex> {
         let roster = self.roster.read();
-        let has_bucket = |index| {
-            let buckets = self.open.get(&hour);
-            buckets.is_some_and(|buckets| {
-                let dimensions =
-                    roster.get(index).and_then(|customer| self.rules.catalog.product(customer.product));
-                let count = dimensions.map_or(0, |product| product.dimensions.len());
-                (0..).take(count).any(|dimension| {
-                    buckets.contains_key(&Series { customer: index, dimension: DimensionIndex(dimension) })
-                })
-            })
-        };
+        let used: HashSet<CustomerIndex> =
+            self.open.get(&hour).into_iter().flat_map(HashMap::keys).map(|series| series.customer).collect();
         let mut customers: Vec<(&str, &str, CustomerIndex)> = roster
             .indices()
             .filter_map(|index| {
                 let customer = roster.get(index)?;
                 let product = self.rules.catalog.product(customer.product)?;
-                let relevant = self.claims_zero(product, customer, hour, now) || has_bucket(index);
+                let relevant = self.claims_zero(product, customer, hour, now) || used.contains(&index);
                 relevant.then_some((&*product.code, &*customer.key, index))
             })
             .filter(|(code, key, _)| {
@@ -216,29 +215,23 @@ impl Books {
         batch.put(Table::Meta, keys::NEXT_RECORD, encode(&Number(self.next_record.0.into())));
     }
 
-    /// Drops what is too old to be needed: receipts past their retention, markers past the dedup window.
+    /// Drops what is too old to be needed: markers past the dedup window, receipts past their retention. Says whether
+    /// there is more of it.
     pub fn drop_expired(
         &mut self,
         store: &dyn Store,
         now: Timestamp,
         batch: &mut Batch,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         const PAGE: usize = 1000;
-        const AT_MOST_PAGES: usize = 10;
         self.dedup.drop_expired(now, batch);
         let oldest_kept = now.minus(self.rules.receipts_kept);
-        let mut expired_to = None;
-        let mut from = RecordId(0);
-        for _ in 0..AT_MOST_PAGES {
-            let page = load::settled(store, Table::Receipts, from, PAGE)?;
-            let expired = page.iter().take_while(|settled| settled.record.hour.end() < oldest_kept);
-            let Some(last) = expired.last() else { break };
-            from = RecordId(last.record.id.0 + 1);
-            expired_to = Some(from);
+        let page = load::settled(store, Table::Receipts, RecordId(0), PAGE)?;
+        let expired = page.iter().take_while(|settled| settled.record.hour.end() < oldest_kept).count();
+        if let Some(last) = page.iter().take(expired).next_back() {
+            let after_last = RecordId(last.record.id.0 + 1);
+            batch.delete_range(Table::Receipts, keys::record(RecordId(0)), keys::record(after_last));
         }
-        if let Some(to) = expired_to {
-            batch.delete_range(Table::Receipts, keys::record(RecordId(0)), keys::record(to));
-        }
-        Ok(())
+        Ok(expired == PAGE)
     }
 }

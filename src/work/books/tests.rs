@@ -348,3 +348,25 @@ fn a_zero_record_is_claimed_for_every_active_customer_and_dimension() {
     assert_eq!(records.len(), ACCOUNTS.len() * 2);
     assert!(records.iter().all(|(record, _)| record.quantity.is_zero()));
 }
+
+#[test]
+fn no_identity_changes_hands_in_the_middle_of_a_seal() {
+    let mut world = World::new(1);
+    let customer = |key: &str, account: &'static str| Customer {
+        product: ProductIndex(0),
+        key: key.into(),
+        identity: Identity::Account { account_id: account.into() },
+        since: None,
+        first_hour: Hour::FIRST,
+    };
+    let mut batch = Batch::default();
+    for (key, account) in ["a", "b", "c", "d"].into_iter().zip(ACCOUNTS) {
+        world.books.put_customer(customer(key, account), &mut batch).unwrap();
+    }
+    world.now = world.now.plus(Duration::from_mins(40));
+    assert!(world.books.seal_step(world.now, &mut batch).more, "the seal takes several steps");
+    let moved = world.books.put_customer(customer("a", "000000000009"), &mut batch);
+    assert_eq!(moved, Err(PutError::Sealing));
+    while world.books.seal_step(world.now, &mut batch).more {}
+    assert!(world.books.put_customer(customer("a", "000000000009"), &mut batch).is_ok());
+}

@@ -152,8 +152,8 @@ impl Books {
         };
         self.put_customer(customer, batch).map_err(|error| match error {
             PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
-            PutError::Taken(taken) => {
-                Refusal::UnknownCustomer { customer: key.to_string(), why: taken.to_string() }
+            error @ (PutError::Taken(_) | PutError::Sealing) => {
+                Refusal::UnknownCustomer { customer: key.to_string(), why: error.to_string() }
             }
         })
     }
@@ -162,7 +162,13 @@ impl Books {
     pub fn put_customer(&self, mut customer: Customer, batch: &mut Batch) -> Result<CustomerIndex, PutError> {
         let mut roster = self.roster.write();
         match roster.find(customer.product, &customer.key).and_then(|index| roster.get(index)) {
-            Some(known) => customer.first_hour = known.first_hour,
+            Some(known) if known.identity != customer.identity && self.sealing.is_some() => {
+                return Err(PutError::Sealing);
+            }
+            Some(known) => {
+                customer.first_hour = known.first_hour;
+                customer.since = customer.since.or(known.since);
+            }
             None if roster.len() >= self.rules.max_customers => {
                 return Err(PutError::TooMany {
                     most: self.rules.max_customers.try_into().unwrap_or(u64::MAX),
@@ -193,6 +199,10 @@ pub enum PutError {
     TooMany { most: u64 },
     #[error(transparent)]
     Taken(IdentityTaken),
+    /// Half of the hour's customers are sealed already: an identity that moves between customers now could fill one
+    /// slot twice.
+    #[error("an hour is being sealed: change the identity in a moment")]
+    Sealing,
 }
 
 impl Recorded {

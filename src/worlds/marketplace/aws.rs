@@ -150,6 +150,8 @@ fn read_error(error: &SdkError<BatchMeterUsageError, HttpResponse>) -> Reply {
             let status = service.raw().status().as_u16();
             classify(service.err().code().unwrap_or_default(), status, text)
         }
+        // An answer without AWS's error code, for instance a proxy's.
+        SdkError::ResponseError(response) => classify("", response.raw().status().as_u16(), text),
         SdkError::ConstructionFailure(_) => Reply::Setup(text),
         SdkError::DispatchFailure(_) if has_cause::<CredentialsError>(error) => Reply::Setup(text),
         SdkError::DispatchFailure(_) if never_connected(error) => Reply::NotDelivered(text),
@@ -169,7 +171,8 @@ fn classify(code: &str, status: u16, text: Arc<str>) -> Reply {
         | "SlowDown" => Reply::Throttled,
         _ if status == 429 => Reply::Throttled,
         "InternalServiceErrorException" => Reply::Lost(text),
-        _ if status >= 500 => Reply::Lost(text),
+        // A 200 that cannot be read, and a server's time-out, may have been processed.
+        _ if !(400..500).contains(&status) || status == 408 => Reply::Lost(text),
         "TimestampOutOfBoundsException"
         | "InvalidLicenseException"
         | "InvalidUsageDimensionException"
@@ -226,7 +229,11 @@ mod tests {
     fn exceptions_are_sorted_by_what_helps() {
         assert_eq!(kind("ThrottlingException", 400), Reply::Throttled);
         assert_eq!(kind("InternalServiceErrorException", 500), Reply::Lost("".into()));
-        assert_eq!(kind("", 503), Reply::Lost("".into()));
+        for status in [503, 200, 408] {
+            assert_eq!(kind("", status), Reply::Lost("".into()));
+        }
+        assert_eq!(kind("", 429), Reply::Throttled);
+        assert_eq!(kind("", 403), Reply::Setup("".into()));
         assert_eq!(kind("InvalidLicenseException", 400), Reply::BadRecord("".into()));
         assert_eq!(kind("ValidationException", 400), Reply::BadRecord("".into()));
         for code in [

@@ -23,6 +23,19 @@ pub const SEALING: &[u8] = b"sealing";
 pub const NEXT_RECORD: &[u8] = b"next_record";
 pub const HASH_KEY: &[u8] = b"hash_key";
 
+/// Where a product's records go.
+pub fn destination(product: &str) -> Vec<u8> {
+    format!("destination/{product}").into_bytes()
+}
+
+/// How a dimension's events become one amount.
+pub fn aggregate(product: &str, dimension: &str) -> Vec<u8> {
+    let mut key = b"aggregate/".to_vec();
+    push_text(&mut key, product);
+    key.extend(dimension.as_bytes());
+    key
+}
+
 /// A bucket's key, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BucketKey<'a> {

@@ -4,7 +4,7 @@ use super::{
     Batch, Store, StoreError, Table,
     keys::{self, BucketKey},
     scan_all,
-    values::{Number, Producer, RosterEntry, SealingState, Value, decode, encode},
+    values::{Number, Producer, RosterEntry, SealingState, Text, Value, decode, encode},
 };
 use crate::domain::{
     bucket::Bucket,
@@ -45,6 +45,11 @@ pub fn claim_marketplace(store: &dyn Store, is_sandbox: bool) -> Result<(), Stor
 pub fn hash_key(store: &dyn Store) -> Result<u128, StoreError> {
     let key = read::<Number>(store, Table::Meta, keys::HASH_KEY)?;
     key.map(|key| key.0).ok_or_else(|| unreadable("hash key", "it is missing"))
+}
+
+/// A single text among the meta rows.
+pub fn text(store: &dyn Store, key: &[u8]) -> Result<Option<String>, StoreError> {
+    Ok(read::<Text>(store, Table::Meta, key)?.map(|text| text.0))
 }
 
 /// `None` before the first start.

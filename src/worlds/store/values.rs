@@ -471,6 +471,29 @@ impl Value for Number {
     }
 }
 
+/// A single text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoredText {
+    #[prost(string, tag = "1")]
+    text: String,
+}
+
+impl Value for Text {
+    type Stored = StoredText;
+    const WHAT: &'static str = "text";
+
+    fn to_stored(&self) -> StoredText {
+        StoredText { text: self.0.clone() }
+    }
+
+    fn from_stored(stored: StoredText) -> Result<Self, String> {
+        Ok(Self(stored.text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -558,6 +581,7 @@ mod tests {
             round_trips(&RosterEntry { identity, since, first_hour });
             round_trips(&Producer { sequence, last_seen: Timestamp::from_millis(5) });
             round_trips(&Number(number));
+            round_trips(&Text(number.to_string()));
         }
 
         #[test]

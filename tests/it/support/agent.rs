@@ -95,6 +95,10 @@ impl Home {
         self.clock = Some(clock);
     }
 
+    pub(crate) fn clear_clock(&mut self) {
+        self.clock = None;
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("tallyman.toml")
     }

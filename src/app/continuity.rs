@@ -1,0 +1,106 @@
+//! Whether this configuration may go on from what an earlier one left on disk.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    base::config::{Config, Connection},
+    domain::{product::Product, record::RecordId},
+    work::books::OpenError,
+    worlds::store::{
+        Batch, Store, StoreError, Table, keys, load,
+        values::{Text, encode},
+    },
+};
+
+/// Refuses what would bill twice, bill nonsense, or never bill; then writes down what this configuration says.
+pub(super) fn check(store: &dyn Store, config: &Config) -> Result<(), OpenError> {
+    let pending = pending_products(store)?;
+    if let Some(product) = pending.iter().find(|code| config.catalog.find(code).is_none()) {
+        let what = "a record that AWS has not accepted yet".to_owned();
+        return Err(OpenError::NotConfigured { what, product: product.clone() });
+    }
+    let mut batch = Batch::default();
+    for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
+        check_destination(store, product, connection, &pending, &mut batch)?;
+        check_aggregates(store, product, &mut batch)?;
+    }
+    if !batch.is_empty() {
+        store.commit(batch)?;
+    }
+    Ok(())
+}
+
+fn pending_products(store: &dyn Store) -> Result<BTreeSet<String>, StoreError> {
+    const PAGE: usize = 1000;
+    let (mut products, mut after) = (BTreeSet::new(), RecordId(0));
+    loop {
+        let page = load::pending_after(store, after, PAGE)?;
+        products.extend(page.iter().map(|(record, _)| record.product.to_string()));
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE => after = last.id,
+            _ => return Ok(products),
+        }
+    }
+}
+
+/// AWS removes duplicates only within one region: a record that may have been billed in one must not go to another.
+fn check_destination(
+    store: &dyn Store,
+    product: &Product,
+    connection: &Connection,
+    pending: &BTreeSet<String>,
+    batch: &mut Batch,
+) -> Result<(), OpenError> {
+    let (key, now) = (keys::destination(&product.code), destination(connection));
+    let before = load::text(store, &key)?;
+    if before.as_ref() == Some(&now) {
+        return Ok(());
+    }
+    match before {
+        Some(before) if pending.contains(&*product.code) => {
+            Err(OpenError::Moved { product: product.code.to_string(), before, now })
+        }
+        _ => {
+            batch.put(Table::Meta, key, encode(&Text(now)));
+            Ok(())
+        }
+    }
+}
+
+/// Test servers on this machine may change their ports.
+fn destination(connection: &Connection) -> String {
+    match &connection.endpoint_url {
+        Some(_) if connection.is_loopback() => "an endpoint on this machine".to_owned(),
+        Some(url) => url.clone(),
+        None => connection.region.clone(),
+    }
+}
+
+/// A total of one kind sealed as another would bill nonsense, such as bytes as calls.
+fn check_aggregates(store: &dyn Store, product: &Product, batch: &mut Batch) -> Result<(), OpenError> {
+    for dimension in &product.dimensions {
+        let key = keys::aggregate(&product.code, &dimension.name);
+        let now = dimension.aggregate.to_string();
+        let before = load::text(store, &key)?;
+        if before.as_ref() == Some(&now) {
+            continue;
+        }
+        if let Some(before) = before
+            && has_open_usage(store, &product.code, &dimension.name)?
+        {
+            let (product, dimension) = (product.code.to_string(), dimension.name.to_string());
+            return Err(OpenError::AggregateChanged { product, dimension, before, now });
+        }
+        batch.put(Table::Meta, key, encode(&Text(now)));
+    }
+    Ok(())
+}
+
+fn has_open_usage(store: &dyn Store, product: &str, dimension: &str) -> Result<bool, StoreError> {
+    let mut found = false;
+    load::buckets(store, |key, bucket| {
+        found |= key.product == product && key.dimension == dimension && bucket.total() > 0;
+        Ok(())
+    })?;
+    Ok(found)
+}
