@@ -141,7 +141,7 @@ pub fn settled(product: &str, outcome: &Outcome) {
 #[derive(Clone, Debug, Default)]
 pub struct ProductGauges {
     pub product: String,
-    pub records_unsent: usize,
+    pub records_unsent: u64,
     pub oldest_unsent: Duration,
     /// `None` if nothing waits.
     pub deadline: Option<Duration>,

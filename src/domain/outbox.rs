@@ -57,6 +57,8 @@ enum Place {
 
 #[derive(Debug, Default)]
 struct Shelf {
+    /// Until then nothing is sent: AWS refuses the product's set-up, whatever the records.
+    paused_until: Timestamp,
     due: BTreeSet<(Timestamp, RecordId)>,
     all: BTreeSet<(Timestamp, RecordId)>,
     units: BTreeMap<Arc<str>, u128>,
@@ -65,7 +67,6 @@ struct Shelf {
 /// What waits for one product.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unsent {
-    pub records: usize,
     pub oldest_hour: Option<Hour>,
     pub nearest_deadline: Option<Timestamp>,
     pub last_error: Option<Arc<str>>,
@@ -109,8 +110,17 @@ impl Outbox {
     /// Whether [`take_batch`](Self::take_batch) would find anything.
     pub fn has_due(&mut self, now: Timestamp) -> bool {
         self.promote(now);
-        let in_time = |shelf: &Shelf| shelf.due.last().is_some_and(|(deadline, _)| *deadline > now);
+        let in_time = |shelf: &Shelf| {
+            shelf.paused_until <= now && shelf.due.last().is_some_and(|(deadline, _)| *deadline > now)
+        };
         !self.suspects.is_empty() || self.products.values().any(in_time)
+    }
+
+    /// Sends nothing of a product until then: its set-up is at fault, and every call would fail as the last one did.
+    pub fn pause(&mut self, product: &str, until: Timestamp) {
+        if let Some(shelf) = self.products.get_mut(product) {
+            shelf.paused_until = until;
+        }
     }
 
     /// Ends a record's attempt: it will be tried again at `delivery.next_attempt`.
@@ -185,14 +195,14 @@ impl Outbox {
         let after_now = (now, RecordId(u64::MAX))..;
         let attempt = self.backing_off.range(after_now.clone()).next();
         let deadlines = self.products.values().filter_map(|shelf| shelf.all.range(after_now.clone()).next());
-        deadlines.chain(attempt).map(|(at, _)| *at).min()
+        let pauses = self.products.values().map(|shelf| shelf.paused_until).filter(|until| *until > now);
+        deadlines.chain(attempt).map(|(at, _)| *at).chain(pauses).min()
     }
 
     pub fn unsent(&self, product: &str) -> Unsent {
         let Some(shelf) = self.products.get(product) else { return Unsent::default() };
         let first = shelf.all.first().and_then(|(_, id)| self.entries.get(id));
         Unsent {
-            records: shelf.all.len(),
             oldest_hour: first.map(|entry| entry.record.hour),
             nearest_deadline: first.map(|entry| entry.deadline),
             last_error: first
@@ -232,7 +242,9 @@ impl Outbox {
     /// The product with the nearest deadline, and as many of its due records as one request may hold.
     fn plan(&self, now: Timestamp) -> Option<Vec<RecordId>> {
         let in_time = (now, RecordId(u64::MAX))..;
-        let nearest = |shelf: &Shelf| shelf.due.range(in_time.clone()).next().copied();
+        let nearest = |shelf: &Shelf| {
+            if shelf.paused_until > now { None } else { shelf.due.range(in_time.clone()).next().copied() }
+        };
         let (_, shelf) = self
             .products
             .values()
@@ -313,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn a_paused_product_lets_others_pass_and_comes_back() {
+        let mut outbox = outbox([(1, 100)]);
+        let other = Record { product: "other".into(), ..(*record(2, 1)).clone() };
+        outbox.insert(Arc::new(other), Delivery::default(), at(900));
+        outbox.pause("prod", at(50));
+        assert_eq!(ids(outbox.take_batch(at(1))), [2]);
+        assert!(!outbox.has_due(at(49)) && outbox.take_batch(at(49)).is_none());
+        assert_eq!(outbox.next_event(at(1)), Some(at(50)));
+        assert_eq!(ids(outbox.take_batch(at(50))), [1]);
+    }
+
+    #[test]
     fn nothing_is_sent_past_its_deadline() {
         let mut outbox = outbox([(1, 100), (2, 200)]);
         assert_eq!(ids(outbox.take_batch(at(100))), [2]);
@@ -350,7 +374,7 @@ mod tests {
     fn unsent_tells_what_waits() {
         let mut outbox = outbox([(1, 1000), (2, 900)]);
         let unsent = outbox.unsent("prod");
-        assert_eq!((unsent.records, unsent.nearest_deadline), (2, Some(at(900))));
+        assert_eq!(unsent.nearest_deadline, Some(at(900)));
         assert_eq!(unsent.units.get("requests"), Some(&10));
         outbox.remove(RecordId(2));
         assert_eq!(outbox.unsent("prod").units.get("requests"), Some(&5));

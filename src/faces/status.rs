@@ -31,7 +31,7 @@ impl From<RecordError> for Status {
         let text = error.to_string();
         match error {
             RecordError::Gap { .. } => Self::failed_precondition(text),
-            RecordError::TooManyProducers => Self::resource_exhausted(text),
+            RecordError::TooManyProducers | RecordError::Full => Self::resource_exhausted(text),
             RecordError::Store(_) => Self::unavailable(text),
         }
     }

@@ -50,7 +50,7 @@ fn one(view: &View, status: &Status, index: ProductIndex, product: &Product) -> 
         code: product.code.to_string(),
         identity: product.identity.to_string(),
         customers: view.committer.roster().read().count(index) as u64,
-        records_unsent: unsent.records as u64,
+        records_unsent: tally.pending_records.get(&product.code).copied().unwrap_or_default(),
         oldest_unsent_unix_seconds: unsent.oldest_hour.map_or(0, |hour| hour.start().seconds()),
         nearest_deadline_unix_seconds: unsent.nearest_deadline.map_or(0, Timestamp::seconds),
         records_held: held(status, &product.code).map(|(_, count)| count).sum(),
@@ -91,7 +91,7 @@ pub fn set_gauges(view: &View) {
         let unsent = view.unsent.get(&product.code);
         metrics::product(&ProductGauges {
             product: product.code.to_string(),
-            records_unsent: unsent.records,
+            records_unsent: status.tally.pending_records.get(&product.code).copied().unwrap_or_default(),
             oldest_unsent: oldest_unsent(&status, &unsent, now),
             deadline: unsent.nearest_deadline.map(|deadline| deadline.since(now)),
             unsent_units: unsent.units.iter().map(|(name, units)| (name.to_string(), *units)).collect(),

@@ -293,9 +293,16 @@ impl Writer {
         let (store, now) = (self.store.clone(), self.clock.now());
         let started = Instant::now();
         let events = group.iter().map(|weighed| weighed.events).sum();
+        let phase = self.phase.clone();
         // RocksDB blocks, and its sync takes milliseconds.
         let written = spawn_blocking(move || {
-            let answers = write_group(&mut books, &*store, now, group)?;
+            let (mut waiting, mut answers) = (group.into_iter(), Vec::new());
+            let written = write_group(&mut books, &*store, now, &mut waiting, &mut answers);
+            if let Err(fault) = written {
+                // Before the jobs are dropped, so that their senders learn the reason.
+                phase.fail(&reason(&fault));
+                return Err(fault);
+            }
             Ok((books, answers))
         })
         .await;
@@ -313,9 +320,8 @@ impl Writer {
 
     /// Stops for good. The waiting jobs are dropped, which tells their senders.
     async fn fail(&self, fault: &StoreError, waiting: &mut mpsc::Receiver<Weighed>) {
-        let reason = format!("the store has failed and takes nothing more until a restart: {fault}");
         error!(%fault, "the store has failed: no usage is taken until a restart");
-        self.phase.fail(&reason);
+        self.phase.fail(&reason(fault));
         metrics::store_failed();
         waiting.close();
         while waiting.recv().await.is_some() {}
@@ -333,14 +339,15 @@ fn gather(first: Weighed, waiting: &mut mpsc::Receiver<Weighed>) -> Vec<Weighed>
     group
 }
 
+/// Works through the jobs; the answers are to be given only if this succeeds.
 fn write_group(
     books: &mut Books,
     store: &dyn Store,
     now: Timestamp,
-    group: Vec<Weighed>,
-) -> Result<Vec<Answer>, StoreError> {
+    group: &mut impl Iterator<Item = Weighed>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), StoreError> {
     let mut batch = Batch::default();
-    let mut answers = Vec::with_capacity(group.len());
     for weighed in group {
         let mut ledger = Ledger { books, store, now, batch: &mut batch };
         answers.push((weighed.job)(&mut ledger)?);
@@ -350,5 +357,9 @@ fn write_group(
         store.commit(batch)?;
     }
     books.committed();
-    Ok(answers)
+    Ok(())
+}
+
+fn reason(fault: &StoreError) -> String {
+    format!("the store has failed and takes nothing more until a restart: {fault}")
 }

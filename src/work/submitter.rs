@@ -20,6 +20,7 @@ use crate::{
     base::{clock::Clock, metrics, tasks::Tasks},
     domain::{
         answer::{Attempt, Reply, Verdict},
+        backoff,
         budget::RateBudget,
         deadline::Window,
         outbox::{Entry, Flight, Outbox, Unsent},
@@ -74,6 +75,8 @@ pub struct Submitter {
     outbox: Outbox,
     loaded: RecordId,
     budget: RateBudget,
+    /// How often in a row AWS has refused a product's set-up.
+    setup_faults: BTreeMap<Arc<str>, u32>,
     /// Real time, for the budget, is counted from here.
     epoch: Instant,
     in_flight: JoinSet<Result<Landing, CommitError>>,
@@ -117,6 +120,7 @@ impl Submitter {
             board,
             outbox: Outbox::default(),
             loaded: RecordId(0),
+            setup_faults: BTreeMap::new(),
             epoch: Instant::now(),
             in_flight: JoinSet::new(),
         }
@@ -221,8 +225,8 @@ impl Submitter {
     ) -> Result<(), Stop> {
         let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let Landing { flight, reply, sent, took } = landing;
-        self.adapt(&reply, sent);
         let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
+        self.adapt(&product, &reply, sent);
         metrics::submitted(&product, &reply, took);
         log_reply(&product, &reply, flight.entries.len());
         let verdicts = self.judge(&flight.entries, &reply);
@@ -262,12 +266,22 @@ impl Submitter {
         entries.iter().map(judge).collect()
     }
 
-    fn adapt(&mut self, reply: &Reply, sent: u64) {
+    /// Lets the pace follow AWS's replies.
+    fn adapt(&mut self, product: &Arc<str>, reply: &Reply, sent: u64) {
         let now = self.real_time();
         match reply {
             Reply::Throttled => self.budget.throttled(sent, now),
-            Reply::Answered(_) => self.budget.succeeded(),
-            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) | Reply::Setup(_) => {}
+            Reply::Answered(_) => {
+                self.budget.succeeded();
+                self.setup_faults.remove(product);
+            }
+            Reply::Setup(_) => {
+                let faults = self.setup_faults.entry(product.clone()).or_default();
+                *faults = faults.saturating_add(1);
+                let pause = backoff::delay(*faults, fastrand::u32(..));
+                self.outbox.pause(product, self.clock.now().plus(pause));
+            }
+            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) => {}
         }
     }
 

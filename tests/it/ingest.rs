@@ -225,3 +225,24 @@ async fn a_token_lets_only_those_in_who_have_it() {
     request.metadata_mut().insert("authorization", "Bearer s3cret".parse().unwrap());
     assert_eq!(home.usage().await.record(request).await.unwrap().into_inner().accepted, 1);
 }
+
+#[tokio::test]
+async fn a_full_table_refuses_events_by_name_and_stream_messages_as_a_whole() {
+    let mut home = home();
+    home.set("LIMITS__MAX_OPEN_BUCKETS", "2");
+    let _agent = home.start().await;
+    let three =
+        vec![event(ACME, "requests", 1, ""), event(ACME, "calls", 1, ""), event(ACME, "gb_out", 1, "")];
+    let answer = record(&home, three).await.unwrap();
+    assert_eq!((answer.accepted, answer.rejected[0].reason()), (2, Reason::LimitReached));
+    assert!(answer.rejected[0].message.contains("max_open_buckets"));
+    let events = vec![event(ACME, "requests", 1, ""), event(GLOBEX, "requests", 1, "")];
+    let message = RecordStreamRequest { producer_id: "p".to_owned(), sequence: 1, events };
+    let stream = home.usage().await.record_stream(tokio_stream::iter([message])).await.unwrap();
+    let refused = stream.into_inner().next().await.unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let resume = RecordStreamRequest { producer_id: "p".to_owned(), ..RecordStreamRequest::default() };
+    let mut stream =
+        home.usage().await.record_stream(tokio_stream::iter([resume])).await.unwrap().into_inner();
+    assert_eq!(stream.next().await.unwrap().unwrap().durable_sequence, 0, "the sequence is not used up");
+}

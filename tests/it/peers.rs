@@ -20,16 +20,16 @@ fn root() -> PathBuf {
 }
 
 /// The Python of the tests' virtual environment, which `make test` sets up.
+fn interpreter() -> PathBuf {
+    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = || of("XDG_CACHE_HOME").unwrap_or_else(|| of("HOME").unwrap().join(".cache"));
+    let python = of("TALLYMAN_TEST_PYTHON").unwrap_or_else(|| cache().join("tallyman/venv/bin/python"));
+    assert!(python.exists(), "{} is missing: run `make setup`", python.display());
+    python
+}
+
 fn python(script: &str) -> Command {
-    let cache = || {
-        std::env::var("XDG_CACHE_HOME")
-            .or_else(|_| Ok::<_, std::env::VarError>(std::env::var("HOME")? + "/.cache"))
-    };
-    let python = std::env::var("TALLYMAN_TEST_PYTHON")
-        .or_else(|_| Ok::<_, std::env::VarError>(cache()? + "/tallyman/venv/bin/python"));
-    let python = python.unwrap();
-    assert!(PathBuf::from(&python).exists(), "{python} is missing: run `make setup`");
-    let mut command = Command::new(python);
+    let mut command = Command::new(interpreter());
     command.arg(root().join(script));
     command
 }
@@ -71,6 +71,46 @@ async fn the_python_example_of_the_readme_works_as_it_stands() {
         (billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())) == Some(&42)).then_some(())
     })
     .await;
+}
+
+/// The README's code blocks of one language.
+fn readme_blocks(language: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let fence = format!("```{language}\n");
+    let blocks = readme.split(&fence).skip(1);
+    blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_in_the_readme_works_as_it_stands() {
+    let home = Home::new(
+        &ACCOUNT_PRODUCT.replace("identity = \"account\"", "identity = \"customer_identifier\""),
+        "http://127.0.0.1:9",
+        None,
+    );
+    let _agent = home.start().await;
+    let block = readme_blocks("python").into_iter().find(|block| block.contains("RecordRequest")).unwrap();
+    let script = home.path().join("readme.py");
+    std::fs::write(&script, block.replace("127.0.0.1:7450", &home.grpc)).unwrap();
+    let folder = home.path().display();
+    let mut stubs = Command::new(interpreter());
+    stubs.args(["-m", "grpc_tools.protoc", "-I"]).arg(root().join("proto"));
+    stubs.args([format!("--python_out={folder}"), format!("--grpc_python_out={folder}")]);
+    stubs.arg("tallyman/v1/tallyman.proto");
+    passes(stubs);
+    let mut example = Command::new(interpreter());
+    example.arg(&script).env("PYTHONPATH", home.path());
+    assert_eq!(passes(example), "", "nothing is rejected");
+    assert_eq!(home.summary().await.unwrap().products[0].dimensions[2].open, "5000000");
+}
+
+#[test]
+fn the_rust_in_the_readme_is_the_example() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let example = words(&std::fs::read_to_string(root().join("examples/rust/send_usage.rs")).unwrap());
+    for block in readme_blocks("rust") {
+        assert!(example.contains(&words(&block)), "not in the example:\n{block}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,7 @@ impl Books {
         batch.put(table, key, encode(&settled));
         batch.delete(Table::Records, key);
         batch.delete(Table::Deliveries, key);
+        self.tally.note_not_pending(&settled.record.product);
         self.tally.note_settled(&settled);
         Some(settled)
     }
@@ -85,6 +86,16 @@ fn final_outcome(record: &Record, outcome: &Outcome) -> Outcome {
 }
 
 impl Tally {
+    pub(super) fn note_pending(&mut self, product: &Arc<str>) {
+        *self.pending_records.entry(product.clone()).or_default() += 1;
+    }
+
+    pub(super) fn note_not_pending(&mut self, product: &str) {
+        if let Some(pending) = self.pending_records.get_mut(product) {
+            *pending = pending.saturating_sub(1);
+        }
+    }
+
     pub(super) fn note_settled(&mut self, settled: &Settled) {
         let record = &settled.record;
         match &settled.outcome {

@@ -84,6 +84,8 @@ struct Series {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub open_units: BTreeMap<(ProductIndex, DimensionIndex), u128>,
+    /// Sealed records that AWS has not accepted yet, by product.
+    pub pending_records: BTreeMap<Arc<str>, u64>,
     pub held_records: BTreeMap<(Arc<str>, HoldReason), u64>,
     pub held_units: BTreeMap<(Arc<str>, Arc<str>), u128>,
     /// Since the start of this process.
@@ -145,6 +147,7 @@ impl Books {
         })?;
         books.load_roster(store)?;
         books.load_buckets(store)?;
+        books.load_pending(store)?;
         books.load_held(store)?;
         if let Some(done) = sealing_state.unfinished {
             books.resume_sealing(done, now);
@@ -204,6 +207,21 @@ impl Books {
         let customer = roster.find(product, key.customer)?;
         let dimension = self.rules.catalog.find_dimension(product, key.dimension)?;
         Some((product, Series { customer, dimension }))
+    }
+
+    fn load_pending(&mut self, store: &dyn Store) -> Result<(), OpenError> {
+        const PAGE: usize = 1000;
+        let mut after = RecordId(0);
+        loop {
+            let page = load::pending_after(store, after, PAGE)?;
+            for (record, _) in &page {
+                self.tally.note_pending(&record.product);
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => after = last.id,
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn load_held(&mut self, store: &dyn Store) -> Result<(), OpenError> {

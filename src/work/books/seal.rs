@@ -177,6 +177,7 @@ impl Books {
             if let Some(record) = sealed.record {
                 batch.put(Table::Records, keys::record(record.id), encode(&record));
                 self.next_record = RecordId(self.next_record.0 + 1);
+                self.tally.note_pending(&record.product);
                 progress.records += 1;
             }
             self.note_sealed(customer, series, bucket.total());

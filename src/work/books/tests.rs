@@ -246,6 +246,9 @@ impl World {
         })
         .unwrap();
         assert_eq!(open, buckets, "the tally of open units is off");
+        let pending: u64 = self.books.tally().pending_records.values().sum();
+        let on_disk = load::pending_after(&self.store, RecordId(0), usize::MAX).unwrap().len();
+        assert_eq!(pending, on_disk as u64, "the tally of pending records is off");
     }
 }
 

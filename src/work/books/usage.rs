@@ -34,6 +34,10 @@ pub enum RecordError {
     Gap { expected: u64 },
     #[error("there are {MAX_PRODUCERS} producers already: reuse a producer_id instead of making new ones")]
     TooManyProducers,
+    #[error(
+        "limits.max_open_buckets or limits.max_customers is reached: raise it, or send the message again later"
+    )]
+    Full,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -55,6 +59,7 @@ impl Books {
                 return Ok(Recorded { is_repeat: true, ..recorded });
             }
             self.check_mark(mark, last)?;
+            self.check_room(delta, now)?;
         }
         for (place, entry) in delta.folded.iter().enumerate() {
             match self.count(entry, now, batch) {
@@ -86,6 +91,29 @@ impl Books {
     /// The last sequence of a producer that was counted; 0 for a new one.
     pub fn last_sequence(&self, producer: &str) -> u64 {
         self.producers.get(producer).map_or(0, |producer| producer.sequence)
+    }
+
+    /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
+    /// every unknown bucket and customer as new, thus rather too many than too few.
+    fn check_room(&self, delta: &Delta, now: Timestamp) -> Result<(), RecordError> {
+        let entries = delta.folded.iter().chain(delta.identified.iter().map(|event| &event.entry));
+        let (mut customers, mut buckets) = (0, 0);
+        for entry in entries {
+            let hour = open_hour(entry.hour, self.watermark, now);
+            let known = self.known(entry);
+            let series = known.map(|customer| Series { customer, dimension: entry.dimension });
+            let is_open = series
+                .is_some_and(|series| self.open.get(&hour).is_some_and(|open| open.contains_key(&series)));
+            customers += usize::from(known.is_none());
+            buckets += usize::from(!is_open);
+        }
+        let fits = self.open_buckets + buckets <= self.rules.max_open_buckets
+            && self.roster.read().len() + customers <= self.rules.max_customers;
+        // A message that no empty table could take is counted as far as it goes, or its stream would never get on.
+        if fits || buckets > self.rules.max_open_buckets || customers > self.rules.max_customers {
+            return Ok(());
+        }
+        Err(RecordError::Full)
     }
 
     fn check_mark(&self, mark: &Mark, last: u64) -> Result<(), RecordError> {
