@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::Clock,
-        config::{Config, Connection},
+        config::{Config, ConfiguredCustomer, Connection},
         tasks::Tasks,
     },
     domain::time::{Hour, Timestamp},
@@ -230,7 +230,7 @@ fn rules(config: &Config) -> Rules {
 }
 
 fn configured_customers(config: &Config, now: Timestamp) -> Vec<Customer> {
-    let customer = |customer: &crate::base::config::ConfiguredCustomer| Customer {
+    let customer = |customer: &ConfiguredCustomer| Customer {
         product: customer.product,
         key: customer.key.clone(),
         identity: customer.identity.clone(),

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::domain::{
     answer::Reply,
     record::{HoldReason, Outcome},
+    usage::Counts,
 };
 
 const EVENTS: &str = "tallyman_events_total";
@@ -80,16 +81,7 @@ fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
 
-/// What a request's events came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EventCounts {
-    pub accepted: u64,
-    pub duplicates: u64,
-    pub rejected: u64,
-    pub late: u64,
-}
-
-pub fn events(product: &str, counts: EventCounts) {
+pub fn events(product: &str, counts: Counts) {
     let results =
         [("accepted", counts.accepted), ("duplicate", counts.duplicates), ("rejected", counts.rejected)];
     for (result, count) in results {

@@ -42,6 +42,31 @@ pub struct Placed {
     pub amount: u64,
 }
 
+/// What became of some events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Counted, late ones included.
+    pub accepted: u64,
+    /// Not counted again.
+    pub duplicates: u64,
+    /// Not counted, for a reason that the application is told.
+    pub rejected: u64,
+    /// Counted in a later hour than their own.
+    pub late: u64,
+}
+
+impl Counts {
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted.saturating_add(other.accepted),
+            duplicates: self.duplicates.saturating_add(other.duplicates),
+            rejected: self.rejected.saturating_add(other.rejected),
+            late: self.late.saturating_add(other.late),
+        }
+    }
+}
+
 /// Why an event does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {

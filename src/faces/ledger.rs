@@ -12,6 +12,7 @@ use crate::{
     domain::{
         deadline::Window,
         record::{Delivery, Outcome, Record, RecordId, Settled},
+        time::Hour,
     },
     faces::{summary::summary, view::View},
     worlds::store::{Store, StoreError, Table, load},
@@ -207,7 +208,7 @@ fn settled_message(settled: &Settled, window: Window) -> LedgerRecord {
 
 fn message(record: &Record, window: Window) -> LedgerRecord {
     let (fields, amounts) = (record.identity.fields(), &record.amounts);
-    let origin = |(hour, amount): (crate::domain::time::Hour, u128)| Origin {
+    let origin = |(hour, amount): (Hour, u128)| Origin {
         hour_unix_seconds: hour.start().seconds(),
         amount: amount.to_string(),
     };

@@ -11,7 +11,7 @@ use crate::{
     },
     domain::{
         outbox::Unsent,
-        product::{Product, ProductIndex},
+        product::{Dimension, DimensionIndex, Product, ProductIndex},
         record::HoldReason,
         time::Timestamp,
     },
@@ -69,9 +69,9 @@ fn dimensions(
 ) -> Vec<DimensionSummary> {
     let tally = &status.tally;
     let text = |amount: Option<&u128>| amount.copied().unwrap_or_default().to_string();
-    let summary = |(place, dimension): (u16, &crate::domain::product::Dimension)| DimensionSummary {
+    let summary = |(place, dimension): (u16, &Dimension)| DimensionSummary {
         name: dimension.name.to_string(),
-        open: text(tally.open_units.get(&(index, crate::domain::product::DimensionIndex(place)))),
+        open: text(tally.open_units.get(&(index, DimensionIndex(place)))),
         unsent: text(unsent.units.get(&dimension.name)),
         held: text(tally.held_units.get(&(product.code.clone(), dimension.name.clone()))),
     };

@@ -6,7 +6,7 @@ use crate::domain::{
     identity::Identity,
     product::{DimensionIndex, ProductIndex},
     time::Hour,
-    usage::Refusal,
+    usage::{Counts, Refusal},
 };
 
 use super::roster::CustomerIndex;
@@ -60,17 +60,10 @@ pub struct Mark {
     pub sequence: u64,
 }
 
-/// How many events of a product were counted, found to be repeats, and counted in a later hour than theirs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub accepted: u64,
-    pub duplicates: u64,
-    pub late: u64,
-}
-
 /// What became of a delta, once it is on disk.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
+    /// By product; those that the committer refused are listed below.
     pub counts: BTreeMap<ProductIndex, Counts>,
     /// Entries of `folded` that were refused as a whole, by their place in it.
     pub refused_folds: Vec<(usize, Refusal)>,
@@ -80,15 +73,4 @@ pub struct Recorded {
     pub durable_sequence: u64,
     /// The stream message had been counted before; nothing was counted now.
     pub is_repeat: bool,
-}
-
-impl Recorded {
-    /// The counts of all products together.
-    pub fn total(&self) -> Counts {
-        self.counts.values().fold(Counts::default(), |sum, counts| Counts {
-            accepted: sum.accepted + counts.accepted,
-            duplicates: sum.duplicates + counts.duplicates,
-            late: sum.late + counts.late,
-        })
-    }
 }

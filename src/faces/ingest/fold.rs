@@ -37,13 +37,6 @@ pub(super) struct Folded {
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
-/// The rejections of a request, and how many there are by product.
-pub(super) struct Rejected {
-    pub(super) rejections: Vec<Rejection>,
-    pub(super) by_product: BTreeMap<ProductIndex, u64>,
-    pub(super) without_product: u64,
-}
-
 /// Hashes events' identities to 128 bits. Keyed, so that no one can make ids that collide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hasher {
@@ -195,24 +188,18 @@ impl Folded {
         }
     }
 
-    pub(super) fn rejected(&self) -> Rejected {
-        let (mut by_product, mut without_product) = (BTreeMap::new(), 0);
-        for index in self.refusals.keys() {
-            match self.product_of.get(*index as usize).copied().flatten() {
-                Some(product) => *by_product.entry(product).or_default() += 1,
-                None => without_product += 1,
-            }
-        }
+    pub(super) fn rejections(&self) -> Vec<Rejection> {
         let rejection = |(place, (index, refusal)): (usize, (&u32, &Refusal))| Rejection {
             index: *index,
             reason: reason(refusal).into(),
             message: if place < MAX_MESSAGES { refusal.to_string() } else { String::new() },
         };
-        Rejected {
-            rejections: self.refusals.iter().enumerate().map(rejection).collect(),
-            by_product,
-            without_product,
-        }
+        self.refusals.iter().enumerate().map(rejection).collect()
+    }
+
+    /// The product of each rejected event; `None` where it names none of ours.
+    pub(super) fn products_of_rejected(&self) -> impl Iterator<Item = Option<ProductIndex>> + '_ {
+        self.refusals.keys().map(|index| self.product_of.get(*index as usize).copied().flatten())
     }
 }
 
@@ -284,9 +271,8 @@ mod tests {
     #[test]
     fn bad_events_are_told_by_index_and_the_others_count() {
         let folded = folded(true, &[event("", 1, ""), event(A, 2, ""), event("acme", 4, "")]);
-        let rejected = folded.rejected();
-        let told: Vec<_> =
-            rejected.rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
+        let rejections = folded.rejections();
+        let told: Vec<_> = rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
         assert_eq!(told, [(0, Reason::InvalidCustomer), (2, Reason::UnknownCustomer)]);
         assert_eq!(folded.delta.folded.len(), 1);
         assert!(self::folded(false, &[event(A, 1, "")]).delta.folded.is_empty(), "not registered");
@@ -295,7 +281,7 @@ mod tests {
     #[test]
     fn a_sum_that_overflows_rejects_the_event_that_does_not_fit() {
         let folded = folded(true, &[event(A, u64::MAX, ""), event(A, 1, "")]);
-        let rejected = folded.rejected().rejections;
+        let rejected = folded.rejections();
         assert_eq!(
             (rejected.len(), rejected[0].index, rejected[0].reason()),
             (1, 1, Reason::QuantityOverflow)
@@ -306,7 +292,7 @@ mod tests {
     fn however_many_events_are_bad_the_answer_can_be_read() {
         use prost::Message;
         let bad = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
-        let rejected = folded(true, &vec![bad; 10_000]).rejected().rejections;
+        let rejected = folded(true, &vec![bad; 10_000]).rejections();
         assert_eq!(rejected.len(), 10_000);
         assert!(rejected.iter().all(|rejection| rejection.reason() == Reason::UnknownDimension));
         let size: usize = rejected.iter().map(Message::encoded_len).sum();
@@ -318,7 +304,7 @@ mod tests {
         let mut folded = folded(true, &[event(A, 1, ""), event(B, 2, ""), event(A, 4, "")]);
         let refused_folds = vec![(0, Refusal::QuantityOverflow)];
         folded.refuse(Recorded { refused_folds, ..Recorded::default() });
-        let indices: Vec<_> = folded.rejected().rejections.iter().map(|rejection| rejection.index).collect();
+        let indices: Vec<_> = folded.rejections().iter().map(|rejection| rejection.index).collect();
         assert_eq!(indices, [0, 2]);
     }
 

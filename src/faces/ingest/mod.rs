@@ -3,21 +3,24 @@
 mod fold;
 mod stream;
 
-use std::pin::Pin;
+use std::{collections::BTreeMap, pin::Pin};
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     base::{
-        metrics::{self, EventCounts},
+        metrics,
         proto::{
             RecordRequest, RecordResponse, RecordStreamRequest, RecordStreamResponse, UsageEvent,
             usage_service_server::UsageService,
         },
         tasks::Tasks,
     },
-    domain::usage::TimeBounds,
+    domain::{
+        product::ProductIndex,
+        usage::{Counts, TimeBounds},
+    },
     faces::view::View,
     work::{delta::Recorded, phase::Phase},
 };
@@ -63,45 +66,32 @@ impl Ingest {
 
     /// The answer to a request whose delta is on disk.
     fn answer(&self, mut folded: Folded, recorded: Recorded) -> RecordResponse {
-        let total = recorded.total();
-        let late = recorded.counts.clone();
+        let mut counts: BTreeMap<Option<ProductIndex>, Counts> =
+            recorded.counts.iter().map(|(product, counts)| (Some(*product), *counts)).collect();
         folded.refuse(recorded);
-        let rejected = folded.rejected();
-        for (product, rejections) in &rejected.by_product {
-            let counts = late.get(product).copied().unwrap_or_default();
-            self.note(*product, counts, *rejections);
+        for product in folded.products_of_rejected() {
+            counts.entry(product).or_default().rejected += 1;
         }
-        for (product, counts) in late.iter().filter(|(product, _)| !rejected.by_product.contains_key(product))
-        {
-            self.note(*product, *counts, 0);
-        }
-        if rejected.without_product > 0 {
-            metrics::events("", EventCounts { rejected: rejected.without_product, ..EventCounts::default() });
-        }
+        self.note(&counts);
+        let total = counts.values().fold(Counts::default(), |sum, counts| sum.plus(*counts));
         RecordResponse {
             accepted: total.accepted,
             duplicates: total.duplicates,
             late: total.late,
-            rejected: rejected.rejections,
+            rejected: folded.rejections(),
         }
     }
 
-    fn note(
-        &self,
-        product: crate::domain::product::ProductIndex,
-        counts: crate::work::delta::Counts,
-        rejected: u64,
-    ) {
-        let Some(product) = self.view.catalog.product(product) else { return };
-        let counts = EventCounts {
-            accepted: counts.accepted,
-            duplicates: counts.duplicates,
-            late: counts.late,
-            rejected,
-        };
-        metrics::events(&product.code, counts);
-        if counts.accepted > 0 {
-            self.view.activity.note(&product.code, self.view.clock.now());
+    fn note(&self, counts: &BTreeMap<Option<ProductIndex>, Counts>) {
+        for (product, counts) in counts {
+            let Some(product) = product.and_then(|index| self.view.catalog.product(index)) else {
+                metrics::events("", *counts);
+                continue;
+            };
+            metrics::events(&product.code, *counts);
+            if counts.accepted > 0 {
+                self.view.activity.note(&product.code, self.view.clock.now());
+            }
         }
     }
 }

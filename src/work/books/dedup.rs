@@ -8,7 +8,7 @@ use std::{collections::HashSet, time::Duration};
 
 use crate::{
     domain::time::Timestamp,
-    worlds::store::{Batch, Store, StoreError, Table, keys, load},
+    worlds::store::{Batch, Store, StoreError, Table, keys, load, values::VERSION},
 };
 
 #[derive(Debug)]
@@ -41,11 +41,7 @@ impl Dedup {
     pub(super) fn mark(&mut self, hash: u128, now: Timestamp, batch: &mut Batch) {
         let generation = self.current(now);
         self.fresh.insert(hash);
-        batch.put(
-            Table::EventIds,
-            keys::event_id(generation, hash),
-            vec![crate::worlds::store::values::VERSION],
-        );
+        batch.put(Table::EventIds, keys::event_id(generation, hash), vec![VERSION]);
     }
 
     /// The batch is on disk.

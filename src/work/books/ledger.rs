@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
+        product::ProductIndex,
         record::{Delivery, HoldReason, Outcome, Record, RecordId, Settled, missed, rolled},
         seal::open_hour,
         time::{Hour, Timestamp},
@@ -67,7 +68,7 @@ impl Books {
         outcome
     }
 
-    fn series_of_record(&self, record: &Record) -> Option<(crate::domain::product::ProductIndex, Series)> {
+    fn series_of_record(&self, record: &Record) -> Option<(ProductIndex, Series)> {
         let product = self.rules.catalog.find(&record.product)?;
         let customer = self.roster.read().find(product, &record.customer)?;
         let dimension = self.rules.catalog.find_dimension(product, &record.dimension)?;
