@@ -3,6 +3,9 @@
 //! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
 //! is written any more: what the disk holds is not known, and to sync again would not tell.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;

@@ -16,6 +16,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
+    commits: usize,
     /// How many more commits succeed.
     commits_left: Option<u32>,
     /// Whether the commit that fails is on disk all the same, as it may be when a sync fails.
@@ -28,6 +29,11 @@ impl MemoryStore {
         let mut state = self.state();
         state.commits_left = Some(commits);
         state.failed_commit_lands = failed_commit_lands;
+    }
+
+    /// How many commits there were, each of them a sync on a real disk.
+    pub fn commits(&self) -> usize {
+        self.state().commits
     }
 
     /// The store as the next process finds it.
@@ -45,6 +51,7 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let mut state = self.state();
+        state.commits += 1;
         let fails = state.commits_left == Some(0);
         if !fails || state.failed_commit_lands {
             apply(&mut state.tables, batch);

@@ -1,0 +1,160 @@
+//! The committer over a store that can fail.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    domain::{
+        deadline::Window,
+        identity::{Identity, IdentityMode},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        quantity::Unit,
+        record::MissedPolicy,
+    },
+    work::{
+        books::Rules,
+        delta::{CustomerRef, Entry, Mark},
+    },
+    worlds::store::{MemoryStore, Table},
+};
+
+struct Setup {
+    store: Arc<MemoryStore>,
+    committer: Committer,
+    phase: PhaseHandle,
+    tasks: Tasks,
+}
+
+fn start(store: MemoryStore) -> Setup {
+    let dimension = Dimension { name: "requests".into(), aggregate: Aggregate::Sum, unit: Unit::default() };
+    let product = Product {
+        code: "prod".into(),
+        identity: IdentityMode::Account,
+        open: true,
+        zero_records: true,
+        dimensions: vec![dimension],
+    };
+    let rules = Rules {
+        catalog: Arc::new(Catalog::new(vec![product])),
+        grace: Duration::from_mins(5),
+        dedup_window: Duration::from_hours(2),
+        window: Window::AWS,
+        missed: MissedPolicy::Hold,
+        receipts_kept: Duration::from_hours(24),
+        max_customers: 100,
+        max_open_buckets: 100,
+    };
+    let (store, roster, tasks) = (Arc::new(store), Arc::new(Roster::default()), Tasks::default());
+    let books = Books::open(&*store, rules, roster.clone(), Clock::SYSTEM.now()).unwrap();
+    let phase = PhaseHandle::default();
+    let committer =
+        Committer::start(books, store.clone(), roster, Clock::SYSTEM, 1000, phase.clone(), &tasks);
+    Setup { store, committer, phase, tasks }
+}
+
+fn delta(amount: u128) -> Delta {
+    let entry = Entry {
+        product: ProductIndex(0),
+        customer: CustomerRef::New {
+            key: "123456789012".into(),
+            identity: Identity::Account { account_id: "123456789012".into() },
+        },
+        dimension: DimensionIndex(0),
+        hour: Hour::containing(Clock::SYSTEM.now()),
+        amount,
+        events: 1,
+    };
+    Delta { folded: vec![entry], events: 1, ..Delta::default() }
+}
+
+fn on_disk(store: &MemoryStore) -> u128 {
+    let mut sum = 0;
+    crate::worlds::store::load::buckets(store, |_, bucket| {
+        sum += bucket.total();
+        Ok(())
+    })
+    .unwrap();
+    sum
+}
+
+#[tokio::test]
+async fn an_answer_means_that_the_usage_is_on_disk() {
+    let Setup { store, committer, .. } = start(MemoryStore::default());
+    for count in 1..=5 {
+        committer.record(delta(7)).await.unwrap().answer().await.unwrap().unwrap();
+        assert_eq!(on_disk(&store.crash()), count * 7);
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_write_nothing_is_acknowledged_any_more() {
+    for landed in [false, true] {
+        let Setup { store, committer, phase, .. } = start(MemoryStore::default());
+        phase.serve();
+        committer.record(delta(7)).await.unwrap().answer().await.unwrap().unwrap();
+        store.fail_after(0, landed);
+        let failed = committer.record(delta(5)).await.unwrap().answer().await.unwrap_err();
+        assert!(failed.to_string().contains("injected fault"), "{failed}");
+        assert!(matches!(phase.get(), Phase::Failed(_)));
+        let commits = store.commits();
+        match committer.record(delta(3)).await {
+            Ok(ticket) => assert!(ticket.answer().await.is_err()),
+            Err(refused) => assert!(refused.to_string().contains("injected fault"), "{refused}"),
+        }
+        assert_eq!(store.commits(), commits, "a failed write is never followed by another");
+        assert_eq!(on_disk(&store.crash()), if landed { 12 } else { 7 });
+    }
+}
+
+#[tokio::test]
+async fn what_gathers_shares_one_write() {
+    let Setup { store, committer, .. } = start(MemoryStore::default());
+    let before = store.commits();
+    let mut tickets = Vec::new();
+    for _ in 0..100 {
+        tickets.push(committer.record(delta(1)).await.unwrap());
+    }
+    for ticket in tickets {
+        ticket.answer().await.unwrap().unwrap();
+    }
+    assert_eq!(on_disk(&store), 100);
+    assert!(store.commits() - before < 10, "{} writes for 100 requests", store.commits() - before);
+}
+
+#[tokio::test]
+async fn the_last_jobs_are_written_before_the_end() {
+    let Setup { store, committer, tasks, .. } = start(MemoryStore::default());
+    let ticket = committer.record(delta(9)).await.unwrap();
+    assert!(tasks.stop(Duration::from_secs(10)).await);
+    ticket.answer().await.unwrap().unwrap();
+    assert_eq!(on_disk(&store), 9);
+    assert!(matches!(committer.record(delta(1)).await, Err(CommitError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn too_much_that_waits_is_refused_and_counts_nothing() {
+    let Setup { store, committer, .. } = start(MemoryStore::default());
+    let full = Delta { events: 1000, ..delta(1) };
+    let ticket = committer.record(full).await.unwrap();
+    assert!(matches!(committer.record(delta(5)).await, Err(CommitError::Full)));
+    ticket.answer().await.unwrap().unwrap();
+    assert_eq!(on_disk(&store), 1);
+    assert!(committer.record(delta(5)).await.is_ok(), "room comes back");
+}
+
+#[tokio::test]
+async fn a_sequence_is_on_disk_with_what_it_counted() {
+    let Setup { store, committer, .. } = start(MemoryStore::default());
+    let marked = |sequence| Delta { mark: Some(Mark { producer: "p".into(), sequence }), ..delta(4) };
+    let answer = committer.record(marked(1)).await.unwrap().answer().await.unwrap().unwrap();
+    assert_eq!(answer.durable_sequence, 1);
+    let crashed = store.crash();
+    assert!(crashed.get(Table::Producers, b"p").unwrap().is_some());
+    assert_eq!(on_disk(&crashed), 4);
+    let Setup { store, committer, .. } = start(crashed);
+    let repeat = committer.record(marked(1)).await.unwrap().answer().await.unwrap().unwrap();
+    assert!(repeat.is_repeat);
+    assert_eq!(on_disk(&store), 4);
+    let gap = committer.record(marked(3)).await.unwrap().answer().await.unwrap();
+    assert!(matches!(gap, Err(RecordError::Gap { expected: 2 })));
+}
