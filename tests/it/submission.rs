@@ -27,6 +27,9 @@ fn clock() -> ClockSpec {
     clock_at("2026-11-22T10:59:00Z", 120.0)
 }
 
+/// In place of a status: the server takes the request and never answers.
+const SILENCE: u16 = 0;
+
 /// A server that keeps raw requests and answers as told: status and body.
 struct RawServer {
     url: String,
@@ -81,6 +84,9 @@ async fn serve(
             kept.len()
         };
         let (status, body) = answer(number, &request);
+        if status == SILENCE {
+            return std::future::pending().await;
+        }
         let body = body.to_string();
         let head = format!(
             "HTTP/1.1 {status} x\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
@@ -236,6 +242,23 @@ async fn a_duplicate_is_ours_after_a_lost_reply_and_a_conflict_otherwise() {
             assert_eq!(home.metric(held).await, Some(3.0));
         }
     }
+}
+
+#[tokio::test]
+async fn a_duplicate_after_a_kill_in_the_middle_of_a_call_is_ours() {
+    let server = RawServer::start(|number, request| match number {
+        1 => (SILENCE, Value::Null),
+        _ => (200, results(request, "DuplicateRecord")),
+    })
+    .await;
+    let home = Home::new(ACCOUNT_PRODUCT, &server.url, Some(clock()));
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 3, "")]).await.unwrap();
+    eventually("a call is under way", async || (!server.requests().is_empty()).then_some(())).await;
+    agent.kill();
+    let _agent = home.start().await;
+    let accepted = wait_for_state(&home, RecordState::Accepted).await;
+    assert!(accepted.iter().all(|record| record.presumed && record.attempts == 2), "{accepted:?}");
 }
 
 #[tokio::test]
