@@ -3,9 +3,6 @@
 //! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
 //! is written any more: what the disk holds is not known, and to sync again would not tell.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
@@ -31,6 +28,9 @@ use super::{
     phase::{Phase, PhaseHandle},
     roster::{Customer, Roster},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Jobs that may wait, each a request or a step of other work. Their events are bounded by `max_pending_events`.
 const MAX_WAITING_JOBS: usize = 65_536;
