@@ -43,10 +43,6 @@ impl Tasks {
         self.stop.clone().cancelled_owned()
     }
 
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
     /// Resolves once a task has failed.
     pub async fn failed(&self) {
         self.failed.cancelled().await;

@@ -78,8 +78,6 @@ pub enum Refusal {
     InvalidCustomer,
     #[error("customer `{customer}` is not known: {why}")]
     UnknownCustomer { customer: String, why: String },
-    #[error("customer `{customer}` is no longer active: nothing more can be billed to it")]
-    CustomerNotActive { customer: String },
     #[error("`event_id` has {bytes} bytes; at most {MAX_EVENT_ID_BYTES} are allowed")]
     InvalidEventId { bytes: usize },
     #[error("the hour's total would pass 2^64 - 1 base units")]

@@ -5,5 +5,7 @@ pub mod committer;
 pub mod delta;
 pub mod phase;
 pub mod roster;
+#[cfg(test)]
+mod sample;
 pub mod sealer;
 pub mod submitter;

@@ -209,7 +209,6 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::UnknownDimension { .. } => Reason::UnknownDimension,
         Refusal::InvalidCustomer => Reason::InvalidCustomer,
         Refusal::UnknownCustomer { .. } => Reason::UnknownCustomer,
-        Refusal::CustomerNotActive { .. } => Reason::CustomerNotActive,
         Refusal::InvalidEventId { .. } => Reason::InvalidEventId,
         Refusal::QuantityOverflow => Reason::QuantityOverflow,
         Refusal::TimeTooOld { .. } => Reason::TimeTooOld,

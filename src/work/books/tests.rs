@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -16,12 +15,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{
-        identity::{Identity, IdentityMode},
-        product::{Aggregate, Dimension, Product},
-        quantity::Unit,
+        identity::Identity,
         record::{Outcome, Record},
     },
-    work::delta::{CustomerRef, Delta, Entry, Identified},
+    work::{
+        delta::{Delta, Identified},
+        sample,
+    },
     worlds::store::MemoryStore,
 };
 
@@ -29,31 +29,6 @@ use crate::{
 type Sums = BTreeMap<(String, String), u128>;
 
 const ACCOUNTS: [&str; 4] = ["000000000001", "000000000002", "000000000003", "000000000004"];
-
-fn rules(missed: MissedPolicy) -> Rules {
-    let dimension = |name: &str, unit| Dimension {
-        name: name.into(),
-        aggregate: Aggregate::Sum,
-        unit: Unit::new(NonZeroU64::new(unit).unwrap(), 0).unwrap(),
-    };
-    let product = Product {
-        code: "prod".into(),
-        identity: IdentityMode::Account,
-        open: true,
-        zero_records: true,
-        dimensions: vec![dimension("requests", 1), dimension("gb", 1000)],
-    };
-    Rules {
-        catalog: Arc::new(Catalog::new(vec![product])),
-        grace: Duration::from_mins(5),
-        dedup_window: Duration::from_hours(2),
-        window: Window::AWS,
-        missed,
-        receipts_kept: Duration::from_hours(24 * 400),
-        max_customers: 100,
-        max_open_buckets: 10_000,
-    }
-}
 
 /// One event, as an application keeps it until it is acknowledged.
 #[derive(Clone)]
@@ -91,7 +66,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let rules = rules(if rng.bool() { MissedPolicy::RollForward } else { MissedPolicy::Hold });
+        let rules = sample::rules(if rng.bool() { MissedPolicy::RollForward } else { MissedPolicy::Hold });
         let store = MemoryStore::default();
         let now = "2026-11-29T21:30:00Z".parse().unwrap();
         let books = Books::open(&store, rules.clone(), Arc::default(), now).unwrap();
@@ -276,17 +251,7 @@ fn series(event: &Event) -> (String, String) {
 
 fn delta(events: &[Event]) -> Delta {
     let identified = |(event, index): (&Event, u32)| Identified {
-        entry: Entry {
-            product: ProductIndex(0),
-            customer: CustomerRef::New {
-                key: event.customer.into(),
-                identity: Identity::Account { account_id: event.customer.into() },
-            },
-            dimension: DimensionIndex(event.dimension),
-            hour: event.hour,
-            amount: event.amount.into(),
-            events: 1,
-        },
+        entry: sample::entry(event.customer, event.dimension, event.hour, event.amount.into()),
         hash: event.id,
         index,
     };

@@ -4,17 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    domain::{
-        deadline::Window,
-        identity::{Identity, IdentityMode},
-        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
-        quantity::Unit,
-        record::MissedPolicy,
-    },
-    work::{
-        books::Rules,
-        delta::{CustomerRef, Entry, Mark},
-    },
+    domain::record::MissedPolicy,
+    work::{delta::Mark, sample},
     worlds::store::{MemoryStore, Table},
 };
 
@@ -26,26 +17,9 @@ struct Setup {
 }
 
 fn start(store: MemoryStore) -> Setup {
-    let dimension = Dimension { name: "requests".into(), aggregate: Aggregate::Sum, unit: Unit::default() };
-    let product = Product {
-        code: "prod".into(),
-        identity: IdentityMode::Account,
-        open: true,
-        zero_records: true,
-        dimensions: vec![dimension],
-    };
-    let rules = Rules {
-        catalog: Arc::new(Catalog::new(vec![product])),
-        grace: Duration::from_mins(5),
-        dedup_window: Duration::from_hours(2),
-        window: Window::AWS,
-        missed: MissedPolicy::Hold,
-        receipts_kept: Duration::from_hours(24),
-        max_customers: 100,
-        max_open_buckets: 100,
-    };
     let (store, roster, tasks) = (Arc::new(store), Arc::new(Roster::default()), Tasks::default());
-    let books = Books::open(&*store, rules, roster.clone(), Clock::SYSTEM.now()).unwrap();
+    let books =
+        Books::open(&*store, sample::rules(MissedPolicy::Hold), roster.clone(), Clock::SYSTEM.now()).unwrap();
     let phase = PhaseHandle::default();
     let committer =
         Committer::start(books, store.clone(), roster, Clock::SYSTEM, 1000, phase.clone(), &tasks);
@@ -53,17 +27,7 @@ fn start(store: MemoryStore) -> Setup {
 }
 
 fn delta(amount: u128) -> Delta {
-    let entry = Entry {
-        product: ProductIndex(0),
-        customer: CustomerRef::New {
-            key: "123456789012".into(),
-            identity: Identity::Account { account_id: "123456789012".into() },
-        },
-        dimension: DimensionIndex(0),
-        hour: Hour::containing(Clock::SYSTEM.now()),
-        amount,
-        events: 1,
-    };
+    let entry = sample::entry("123456789012", 0, Hour::containing(Clock::SYSTEM.now()), amount);
     Delta { folded: vec![entry], events: 1, ..Delta::default() }
 }
 

@@ -38,6 +38,9 @@ use super::{
     committer::{CommitError, Committer},
 };
 
+#[cfg(test)]
+mod tests;
+
 const LOAD_PAGE: usize = 1000;
 const GIVE_UP_PAGE: usize = 1000;
 
