@@ -5,14 +5,14 @@ use std::{hint::black_box, num::NonZeroU64, sync::Arc};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tallyman::domain::{
-    bucket::{Bucket, Carried},
+    bucket::{Bucket, Carried, Usage},
     deadline::Window,
     identity::Identity,
     outbox::Outbox,
     product::{Aggregate, Dimension},
-    quantity::Unit,
+    quantity::{Rounding, Unit},
     record::{Amounts, Delivery, Record, RecordId},
-    seal::{Billed, seal},
+    seal::{Billed, Occasion, seal},
     time::Hour,
 };
 
@@ -33,6 +33,7 @@ fn record(id: u64) -> Arc<Record> {
         timestamp: hour().start(),
         quantity: "5".parse().unwrap(),
         decimal: false,
+        allocations: Vec::new(),
         amounts: Amounts { usage: 5, events: 1, billed: 5, ..Amounts::default() },
     })
 }
@@ -45,14 +46,17 @@ fn sealing(criterion: &mut Criterion) {
         since: None,
     };
     let unit = Unit::new(NonZeroU64::new(1_000_000_000).unwrap(), 3).unwrap();
-    let dimension = Dimension { name: "gb_out".into(), aggregate: Aggregate::Sum, unit };
+    let (aggregate, rounding) = (Aggregate::Sum, Rounding::Down);
+    let dimension = Dimension { name: "gb_out".into(), aggregate, unit, rounding, tags: false };
     let bucket = Bucket {
-        usage: 123_456_789_012,
+        usage: Usage::Sum(123_456_789_012),
         events: 7,
         carried: Carried::from_origin(hour().previous(), 999_999),
+        ..Bucket::new(aggregate)
     };
+    let occasion = Occasion { hour: hour(), claims_zero: true, is_last: false };
     criterion.bench_function("seal one bucket", |bencher| {
-        bencher.iter(|| seal(RecordId(1), hour(), &billed, &dimension, black_box(&bucket), true));
+        bencher.iter(|| seal(RecordId(1), occasion, &billed, &dimension, black_box(&bucket)));
     });
 }
 

@@ -4,30 +4,77 @@ use std::collections::BTreeSet;
 
 use crate::{
     base::config::{Config, Connection},
-    domain::{product::Product, record::RecordId},
+    domain::{
+        customer::FormerIdentity,
+        identity::IdentityMode,
+        product::{Catalog, Product},
+        record::RecordId,
+        time::{Hour, Timestamp},
+    },
     work::books::OpenError,
     worlds::store::{
         Batch, Store, StoreError, Table, keys, load,
-        values::{Text, encode},
+        values::{ProductIdentity, Text, encode},
     },
 };
 
-/// Refuses what would bill twice, bill nonsense, or never bill; then writes down what this configuration says.
-pub(super) fn check(store: &dyn Store, config: &Config) -> Result<(), OpenError> {
+/// Refuses what would bill twice, bill nonsense, or never bill; then writes down what this configuration says. Returns
+/// its products, with what they were before where that still matters.
+pub(super) fn check(store: &dyn Store, config: &Config, now: Timestamp) -> Result<Catalog, OpenError> {
     let pending = pending_products(store)?;
     if let Some(product) = pending.iter().find(|code| config.catalog.find(code).is_none()) {
         let what = "a record that AWS has not accepted yet".to_owned();
         return Err(OpenError::NotConfigured { what, product: product.clone() });
     }
-    let mut batch = Batch::default();
+    let watermark = load::sealing(store)?.map_or(Hour::FIRST, |state| state.watermark);
+    let (mut batch, mut products) = (Batch::default(), Vec::new());
     for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
         check_destination(store, product, connection, &pending, &mut batch)?;
         check_aggregates(store, product, &mut batch)?;
+        let former = check_identity(store, product, now, watermark, &mut batch)?;
+        products.push(Product { former, ..product.clone() });
     }
     if !batch.is_empty() {
         store.commit(batch)?;
     }
-    Ok(())
+    Ok(Catalog::new(products))
+}
+
+/// One customer-hour under two identities is billed twice: a change takes hold with the next hour.
+fn check_identity(
+    store: &dyn Store,
+    product: &Product,
+    now: Timestamp,
+    watermark: Hour,
+    batch: &mut Batch,
+) -> Result<Option<FormerIdentity>, OpenError> {
+    let known = load::product_identity(store, &product.code)?;
+    let before = match known {
+        Some(before) => before,
+        None => ProductIdentity { mode: first_mode(store, product)?, former: None },
+    };
+    let modes = (before.mode, product.identity);
+    let former = FormerIdentity::after_change(before.former, modes, now, watermark).map_err(|until| {
+        let (product, before) = (product.code.to_string(), before.mode.to_string());
+        OpenError::IdentityChangedTwice { product, before, until }
+    })?;
+    let after = ProductIdentity { mode: product.identity, former };
+    if known != Some(after) {
+        batch.put(Table::Meta, keys::identity(&product.code), encode(&after));
+    }
+    Ok(former)
+}
+
+/// The identity of a product of which nothing is written down: that of its customers, if it has any.
+fn first_mode(store: &dyn Store, product: &Product) -> Result<IdentityMode, StoreError> {
+    let mut mode = product.identity;
+    load::customers(store, |code, _, standing| {
+        if *code == *product.code {
+            mode = standing.identity.mode();
+        }
+        Ok(())
+    })?;
+    Ok(mode)
 }
 
 fn pending_products(store: &dyn Store) -> Result<BTreeSet<String>, StoreError> {

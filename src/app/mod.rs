@@ -18,7 +18,10 @@ use crate::{
         config::{Config, ConfiguredCustomer, Connection},
         tasks::Tasks,
     },
-    domain::time::{Hour, Timestamp},
+    domain::{
+        product::Catalog,
+        time::{Hour, Timestamp},
+    },
     faces::{
         admin,
         customers::Customers,
@@ -28,10 +31,10 @@ use crate::{
         view::{Activity, View},
     },
     work::{
-        books::{Books, OpenError, PutError, Rules},
+        books::{Books, OpenError, PutError, Registration, Rules},
         committer::{CommitError, Committer},
         phase::{Phase, PhaseHandle},
-        roster::{Customer, Roster},
+        roster::Roster,
         sealer,
         submitter::{Options as SubmitterOptions, Submitter, UnsentBoard},
     },
@@ -119,8 +122,8 @@ impl Agent {
         let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
         load::claim_format(&*store, Uuid::new_v4().as_u128())?;
         load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
-        continuity::check(&*store, config)?;
-        let books = Books::open(&*store, rules(config), roster.clone(), clock.now())?;
+        let catalog = Arc::new(continuity::check(&*store, config, clock.now())?);
+        let books = Books::open(&*store, rules(config, catalog.clone()), roster.clone(), clock.now())?;
         let (writer, workers) = (Tasks::default(), Tasks::default());
         let pending = config.limits.max_pending_events;
         let committer =
@@ -130,7 +133,7 @@ impl Agent {
         committer.put_customers(configured_customers(config, clock.now())).await??;
         let view = View {
             agent_id: config.agent.id.as_str().into(),
-            catalog: config.catalog.clone(),
+            catalog,
             window: config.submission.window,
             clock,
             phase,
@@ -216,9 +219,9 @@ fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, S
     bound.map_err(|source| StartError::Listen { address: address.to_string(), source })
 }
 
-fn rules(config: &Config) -> Rules {
+fn rules(config: &Config, catalog: Arc<Catalog>) -> Rules {
     Rules {
-        catalog: config.catalog.clone(),
+        catalog,
         grace: config.hour.grace,
         dedup_window: config.hour.dedup_window,
         window: config.submission.window,
@@ -226,16 +229,20 @@ fn rules(config: &Config) -> Rules {
         receipts_kept: config.retention.receipts,
         max_customers: config.limits.max_customers,
         max_open_buckets: config.limits.max_open_buckets,
+        max_open_subjects: config.limits.max_open_subjects,
+        max_open_tag_sets: config.limits.max_open_tag_sets,
     }
 }
 
-fn configured_customers(config: &Config, now: Timestamp) -> Vec<Customer> {
-    let customer = |customer: &ConfiguredCustomer| Customer {
+fn configured_customers(config: &Config, now: Timestamp) -> Vec<Registration> {
+    let customer = |customer: &ConfiguredCustomer| Registration {
         product: customer.product,
         key: customer.key.clone(),
         identity: customer.identity.clone(),
         since: customer.since,
-        first_hour: Hour::containing(now),
+        hour: Hour::containing(now),
+        // The configuration tells who a customer is; that one has ended is known better here.
+        reopens: false,
     };
     config.customers.iter().map(customer).collect()
 }
@@ -257,6 +264,7 @@ async fn start_submitters(
             Arc::new(AwsMarketplace::connect(connection, credentials).await);
         let options = SubmitterOptions {
             products,
+            catalog: view.catalog.clone(),
             window: config.submission.window,
             requests_per_second: config.submission.requests_per_second,
             concurrency: config.submission.concurrency,

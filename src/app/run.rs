@@ -151,6 +151,7 @@ fn exit_for(fault: &StartError) -> Exit {
             | OpenError::NotConfigured { .. }
             | OpenError::Moved { .. }
             | OpenError::AggregateChanged { .. }
+            | OpenError::IdentityChangedTwice { .. }
             | OpenError::Customer { .. },
         )
         | StartError::Customer(_)

@@ -15,6 +15,7 @@ use crate::domain::{
 
 const EVENTS: &str = "tallyman_events_total";
 const EVENTS_LATE: &str = "tallyman_events_late_total";
+const EVENTS_UNTAGGED: &str = "tallyman_events_untagged_total";
 const COMMIT_SECONDS: &str = "tallyman_commit_seconds";
 const COMMIT_EVENTS: &str = "tallyman_commit_events";
 const OPEN_BUCKETS: &str = "tallyman_open_buckets";
@@ -92,6 +93,9 @@ pub fn events(product: &str, counts: Counts) {
     if counts.late > 0 {
         counter!(EVENTS_LATE, "product" => product.to_owned()).increment(counts.late);
     }
+    if counts.untagged > 0 {
+        counter!(EVENTS_UNTAGGED, "product" => product.to_owned()).increment(counts.untagged);
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
@@ -125,6 +129,8 @@ pub fn settled(product: &str, outcome: &Outcome) {
         Outcome::Held { .. } => "held",
         Outcome::RolledForward { .. } => "rolled_forward",
         Outcome::Expired => "expired",
+        Outcome::Carried { .. } => "carried",
+        Outcome::WrittenOff => "written_off",
     };
     counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(1);
 }

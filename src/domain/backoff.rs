@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::time::Timestamp;
+use super::time::{Hour, Timestamp};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
@@ -23,6 +23,17 @@ pub fn next_attempt(now: Timestamp, attempts: u32, deadline: Timestamp, random: 
     let next = now.plus(delay(attempts, random));
     let last_call = deadline.minus(LAST_CALL);
     if now < last_call { next.min(last_call) } else { next }
+}
+
+const FIRST_SLOW: Duration = Duration::from_mins(10);
+const LONGEST_SLOW: Duration = Duration::from_hours(4);
+
+/// The next attempt of a record whose customer has no subscription yet: ever slower as its hour grows old, and once
+/// more shortly before the deadline. `None` when there is no time for another.
+pub fn slow_retry(hour: Hour, deadline: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let last_call = deadline.minus(LAST_CALL);
+    let wait = now.since(hour.end()).div_f64(2.0).clamp(FIRST_SLOW, LONGEST_SLOW);
+    (now < last_call).then(|| now.plus(wait).min(last_call))
 }
 
 #[cfg(test)]

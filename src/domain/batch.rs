@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::record::{Record, Slot};
+use super::{
+    record::{Record, Slot},
+    tags::TagSet,
+};
 
 /// AWS's limit (`BatchMeterUsage` model: `UsageRecords` 0 to 25).
 pub const MAX_RECORDS: usize = 25;
@@ -48,9 +51,10 @@ pub fn wire_size(record: &Record) -> usize {
     let fields = record.identity.fields();
     let texts =
         [fields.account_id, fields.license_arn, fields.customer_identifier, &record.dimension].map(str::len);
-    texts
-        .iter()
-        .fold(NAMES_AND_NUMBERS, |size, text| size.saturating_add(text.saturating_mul(LONGEST_ESCAPE)))
+    let untagged = TagSet::UNTAGGED_WIRE_SIZE;
+    let parts = record.allocations.iter().map(|part| part.tags.as_ref().map_or(untagged, TagSet::wire_size));
+    let texts = texts.iter().map(|text| text.saturating_mul(LONGEST_ESCAPE));
+    texts.chain(parts).fold(NAMES_AND_NUMBERS, usize::saturating_add)
 }
 
 #[cfg(test)]

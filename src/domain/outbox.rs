@@ -123,6 +123,24 @@ impl Outbox {
         }
     }
 
+    /// Brings the deadline of a customer's records forward.
+    pub fn hasten(&mut self, product: &str, customer: &str, deadline: Timestamp) {
+        let Some(shelf) = self.products.get_mut(product) else { return };
+        let later = shelf.all.range((deadline, RecordId(u64::MAX))..).copied().collect::<Vec<_>>();
+        for (before, id) in later {
+            let Some(entry) = self.entries.get_mut(&id).filter(|entry| *entry.record.customer == *customer)
+            else {
+                continue;
+            };
+            entry.deadline = deadline;
+            shelf.all.remove(&(before, id));
+            shelf.all.insert((deadline, id));
+            if shelf.due.remove(&(before, id)) {
+                shelf.due.insert((deadline, id));
+            }
+        }
+    }
+
     /// Ends a record's attempt: it will be tried again at `delivery.next_attempt`.
     pub fn put_back(&mut self, id: RecordId, delivery: Delivery) {
         if let Some(entry) = self.entries.get_mut(&id) {

@@ -2,12 +2,19 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use super::{identity::IdentityMode, quantity::Unit};
+use super::{
+    customer::FormerIdentity,
+    identity::IdentityMode,
+    quantity::{Rounding, Unit},
+    time::Hour,
+};
 
 #[derive(Clone, Debug)]
 pub struct Product {
     pub code: Arc<str>,
     pub identity: IdentityMode,
+    /// What its identity was before, while that still matters.
+    pub former: Option<FormerIdentity>,
     /// Whether events of unregistered customers register them.
     pub open: bool,
     /// Whether every active customer gets a record each hour, a zero one if it used nothing.
@@ -15,11 +22,22 @@ pub struct Product {
     pub dimensions: Vec<Dimension>,
 }
 
+impl Product {
+    /// How AWS is told whose usage an hour's is.
+    pub fn identity_for(&self, hour: Hour) -> IdentityMode {
+        self.former.filter(|former| hour <= former.until).map_or(self.identity, |former| former.mode)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Dimension {
     pub name: Arc<str>,
     pub aggregate: Aggregate,
     pub unit: Unit,
+    /// Of a remainder that no later hour can take.
+    pub rounding: Rounding,
+    /// Whether usage is split by tags (AWS: vendor-metered tagging).
+    pub tags: bool,
 }
 
 /// How the events of an hour become one amount.
@@ -29,15 +47,19 @@ pub enum Aggregate {
     Sum,
     /// The number of events, whatever their quantities.
     Count,
+    /// The highest level that an event told.
+    Max,
+    /// The level that the latest event told. With `hold` it stands in later hours, until an event changes it.
+    Latest { hold: bool },
+    /// The number of distinct subjects.
+    Unique,
 }
 
 impl Aggregate {
-    /// What one event adds, in base units.
-    pub const fn measure(self, quantity: u64) -> u64 {
-        match self {
-            Self::Sum => quantity,
-            Self::Count => 1,
-        }
+    /// Whether amounts of different hours add up, so that a remainder may be billed with the next hour's. A level is
+    /// told anew each hour.
+    pub const fn adds_up(self) -> bool {
+        matches!(self, Self::Sum | Self::Count)
     }
 }
 
@@ -46,6 +68,9 @@ impl fmt::Display for Aggregate {
         f.write_str(match self {
             Self::Sum => "sum",
             Self::Count => "count",
+            Self::Max => "max",
+            Self::Latest { .. } => "latest",
+            Self::Unique => "unique",
         })
     }
 }

@@ -103,15 +103,52 @@ impl Unit {
         self.decimals > 0
     }
 
+    /// Base units in the smallest amount that can be billed.
+    pub fn step(&self) -> u128 {
+        self.step_base.get().into()
+    }
+
     /// Splits `total` base units into what can be billed now and the rest.
     pub fn bill(&self, total: u128) -> Bill {
-        let step = u128::from(self.step_base.get());
-        let most = Quantity::MAX.0 / self.step_micros;
-        let steps = total.checked_div(step).unwrap_or(0).min(u128::from(most));
-        let micros = u64::try_from(steps).unwrap_or(most).saturating_mul(self.step_micros.get());
-        let billed = steps.saturating_mul(step);
-        Bill { quantity: Quantity(micros), billed, rest: total.saturating_sub(billed) }
+        self.steps(total, total.checked_div(self.step()).unwrap_or(0))
     }
+
+    /// Bills `total` without a remainder below a step. A rest remains only above AWS's maximum.
+    pub fn bill_rounded(&self, total: u128, rounding: Rounding) -> Bill {
+        let added = match rounding {
+            Rounding::Down => 0,
+            Rounding::Nearest => self.step() / 2,
+            Rounding::Up => self.step().saturating_sub(1),
+        };
+        let bill = self.steps(total, total.saturating_add(added).checked_div(self.step()).unwrap_or(0));
+        if bill.rest < self.step() { Bill { rest: 0, ..bill } } else { bill }
+    }
+
+    /// The quantity of `steps` steps, at most AWS's maximum; and what they leave of `total`.
+    fn steps(&self, total: u128, steps: u128) -> Bill {
+        let most = Quantity::MAX.0 / self.step_micros;
+        let steps = steps.min(u128::from(most));
+        let billed = steps.saturating_mul(self.step());
+        Bill { quantity: self.quantity_of(steps), billed, rest: total.saturating_sub(billed) }
+    }
+
+    /// The quantity of so many steps, at most AWS's maximum.
+    pub fn quantity_of(&self, steps: u128) -> Quantity {
+        let most = Quantity::MAX.0 / self.step_micros;
+        let steps = u64::try_from(steps).unwrap_or(most).min(most);
+        Quantity(steps.saturating_mul(self.step_micros.get()))
+    }
+}
+
+/// What becomes of a remainder below a step that no later hour can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rounding {
+    Up,
+    /// In the customer's favour.
+    #[default]
+    Down,
+    /// Halves are rounded up.
+    Nearest,
 }
 
 impl Default for Unit {
@@ -123,7 +160,8 @@ impl Default for Unit {
     }
 }
 
-/// `billed + rest` is the total that was split, in base units; `quantity` is `billed` in AWS's terms.
+/// In base units what is billed and what is left to carry; `quantity` is `billed` in AWS's terms. Unless rounded,
+/// `billed + rest` is the total that was split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bill {
     pub quantity: Quantity,
@@ -168,6 +206,28 @@ mod tests {
         assert_eq!(bill.quantity, Quantity::MAX);
         assert_eq!(bill.billed, 21_474_836_470);
         assert_eq!(bill.rest, u128::MAX - 21_474_836_470);
+    }
+
+    #[test]
+    fn a_last_remainder_is_rounded_as_asked_for() {
+        let billed = |total, rounding| {
+            let bill = unit(1000, 0).bill_rounded(total, rounding);
+            assert_eq!(bill.rest, 0);
+            bill.quantity.to_string()
+        };
+        assert_eq!(billed(1999, Rounding::Down), "1");
+        assert_eq!(
+            (billed(1001, Rounding::Up), billed(1000, Rounding::Up)),
+            ("2".to_owned(), "1".to_owned())
+        );
+        assert_eq!(
+            (billed(1499, Rounding::Nearest), billed(1500, Rounding::Nearest)),
+            ("1".into(), "2".into())
+        );
+        assert_eq!(unit(3, 0).bill_rounded(1, Rounding::Nearest).quantity, Quantity::ZERO);
+        assert_eq!(unit(3, 0).bill_rounded(2, Rounding::Nearest).quantity.to_string(), "1");
+        let above = unit(1, 0).bill_rounded(2_147_483_650, Rounding::Up);
+        assert_eq!((above.quantity, above.rest), (Quantity::MAX, 3), "what does not fit is no remainder");
     }
 
     #[test]

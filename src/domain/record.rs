@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    bucket::Carried,
+    bucket::{Carried, Carry},
     identity::Identity,
     quantity::Quantity,
+    tags::{TagSet, Tagged},
     time::{Hour, Timestamp},
 };
 
@@ -33,7 +34,19 @@ pub struct Record {
     pub quantity: Quantity,
     /// Whether AWS is told `QuantityAsDecimal` rather than `Quantity`.
     pub decimal: bool,
+    /// How the quantity is split by tags; empty if none of it has any. Else the sum is exactly the quantity.
+    pub allocations: Vec<Allocation>,
     pub amounts: Amounts,
+}
+
+/// A part of a record's quantity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// `None` for the untagged part.
+    pub tags: Option<TagSet>,
+    pub quantity: Quantity,
+    /// The same in base units.
+    pub billed: u128,
 }
 
 impl Record {
@@ -48,7 +61,7 @@ impl Record {
     }
 }
 
-/// Where a record's base units came from and went: `usage + carried_in = billed + carried_out`.
+/// Where a record's base units came from and went: `usage + carried_in + rounded = billed + carried_out`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     pub usage: u128,
@@ -56,6 +69,8 @@ pub struct Amounts {
     pub carried_in: Carried,
     pub billed: u128,
     pub carried_out: u128,
+    /// What rounding added, or, below zero, took away: less than what AWS can be told at all.
+    pub rounded: i128,
 }
 
 /// AWS's key, within one product: the first quantity for it wins for ever.
@@ -95,6 +110,17 @@ pub enum Outcome {
     RolledForward { into: Hour },
     /// A zero record missed its deadline, or its customer has no subscription: there was nothing to bill.
     Expired,
+    /// A person moved what it would have billed into `into`.
+    Carried { into: Hour },
+    /// A person gave up what it would have billed.
+    WrittenOff,
+}
+
+impl Outcome {
+    /// Whether the record's usage went into a later hour's bucket.
+    pub const fn moved_on(&self) -> bool {
+        matches!(self, Self::RolledForward { .. } | Self::Carried { .. })
+    }
 }
 
 /// A record that is no longer pending.
@@ -114,6 +140,10 @@ pub enum HoldReason {
     Conflict,
     /// AWS refused the record itself.
     Refused,
+    /// It was used after the customer's last hour was sealed.
+    NotBillable,
+    /// The product's identity has changed, and the customer is not registered under the new one.
+    NoIdentity,
     /// It missed its deadline, and the configuration asks to hold such records.
     Missed,
     /// It was refused or missed its deadline after an attempt without an answer: to bill it elsewhere could bill it
@@ -122,14 +152,23 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 5] =
-        [Self::NotSubscribed, Self::Conflict, Self::Refused, Self::Missed, Self::OutcomeUnknown];
+    pub const ALL: [Self; 7] = [
+        Self::NotSubscribed,
+        Self::Conflict,
+        Self::Refused,
+        Self::NotBillable,
+        Self::NoIdentity,
+        Self::Missed,
+        Self::OutcomeUnknown,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::NotSubscribed => "not_subscribed",
             Self::Conflict => "conflict",
             Self::Refused => "refused",
+            Self::NotBillable => "not_billable",
+            Self::NoIdentity => "no_identity",
             Self::Missed => "missed",
             Self::OutcomeUnknown => "outcome_unknown",
         }
@@ -156,14 +195,49 @@ pub fn missed(record: &Record, delivery: &Delivery, policy: MissedPolicy, curren
     }
 }
 
-/// What a record that rolls forward takes along, by origin: first what it carried itself, then its own hour's usage.
-pub fn rolled(record: &Record) -> Carried {
+/// What leaves with a record that rolls forward or is carried, by origin: first what it carried itself, then its own
+/// hour's usage.
+pub fn rolled(record: &Record) -> Carry {
     // What it carried on at its seal has gone its own way; the oldest origins are the ones that this record bills.
     let Amounts { usage, carried_in, billed, .. } = &record.amounts;
     let mut all = carried_in.clone();
     all.add(record.hour, *usage);
     let unbilled = all.newest(all.total().saturating_sub(*billed));
-    all.without(&unbilled)
+    let parts = record.allocations.iter();
+    let tagged: Tagged = parts.filter_map(|part| Some((part.tags.as_ref()?, part.billed))).collect();
+    Carry { origins: all.without(&unbilled), tagged, level: None }
+}
+
+/// A person's decision about a held record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub kind: DecisionKind,
+    /// Why, in the person's words.
+    pub reason: Arc<str>,
+    pub by: Arc<str>,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DecisionKind {
+    /// Send it again, exactly as it is.
+    Retry,
+    /// Bill its usage with the current hour.
+    Carry,
+    /// Do not bill it.
+    WriteOff,
+}
+
+impl DecisionKind {
+    pub const ALL: [Self; 3] = [Self::Retry, Self::Carry, Self::WriteOff];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Carry => "carry",
+            Self::WriteOff => "write_off",
+        }
+    }
 }
 
 #[cfg(test)]
@@ -182,6 +256,7 @@ pub(crate) mod tests {
             timestamp: Hour::from_index(498_000).start(),
             quantity: "5".parse().unwrap(),
             decimal: false,
+            allocations: Vec::new(),
             amounts: Amounts { usage: 5, events: 1, billed: 5, ..Amounts::default() },
         }
     }
@@ -214,9 +289,9 @@ pub(crate) mod tests {
             let billed = (usage + carried) * share / 100;
             record.amounts = Amounts {
                 usage, events: 1, carried_in: Carried::from_origin(Hour::from_index(7), carried),
-                billed, carried_out: usage + carried - billed,
+                billed, carried_out: usage + carried - billed, rounded: 0,
             };
-            prop_assert_eq!(rolled(&record).total(), billed);
+            prop_assert_eq!(rolled(&record).origins.total(), billed);
         }
     }
 }

@@ -10,6 +10,7 @@ const MILLIS_PER_HOUR: i64 = 3_600_000;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    pub const MIN: Self = Self(i64::MIN);
     pub const MAX: Self = Self(i64::MAX);
 
     pub const fn from_millis(millis: i64) -> Self {

@@ -5,15 +5,18 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{
-    product::{Catalog, DimensionIndex, ProductIndex},
+    bucket::Usage,
+    product::{Aggregate, Catalog, Dimension, DimensionIndex, ProductIndex},
+    tags::TagSet,
     time::{Hour, Timestamp},
 };
 
 pub const MAX_CUSTOMER_BYTES: usize = 255;
 pub const MAX_EVENT_ID_BYTES: usize = 128;
+pub const MAX_SUBJECT_BYTES: usize = 256;
 
 /// A usage event as the application sent it; empty text means not given.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Event<'a> {
     pub product: &'a str,
     pub customer: &'a str,
@@ -21,7 +24,8 @@ pub struct Event<'a> {
     pub quantity: u64,
     pub time: Option<Timestamp>,
     pub event_id: &'a str,
-    pub has_tags: bool,
+    pub subject: &'a str,
+    pub tags: Vec<(&'a str, &'a str)>,
 }
 
 /// How old and how early events may be.
@@ -32,14 +36,16 @@ pub struct TimeBounds {
 }
 
 /// Where an event counts, and for how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub product: ProductIndex,
     pub dimension: DimensionIndex,
     /// The hour of its time. It may have been sealed meanwhile.
     pub hour: Hour,
-    /// Base units.
-    pub amount: u64,
+    pub usage: Usage,
+    pub tags: Option<TagSet>,
+    /// Whether it counts only once in an hour for each subject.
+    pub by_subject: bool,
 }
 
 /// What became of some events.
@@ -53,6 +59,8 @@ pub struct Counts {
     pub rejected: u64,
     /// Counted in a later hour than their own.
     pub late: u64,
+    /// Counted without their tags, for which there was no room.
+    pub untagged: u64,
 }
 
 impl Counts {
@@ -63,6 +71,7 @@ impl Counts {
             duplicates: self.duplicates.saturating_add(other.duplicates),
             rejected: self.rejected.saturating_add(other.rejected),
             late: self.late.saturating_add(other.late),
+            untagged: self.untagged.saturating_add(other.untagged),
         }
     }
 }
@@ -86,8 +95,12 @@ pub enum Refusal {
     TimeTooOld { time: Timestamp, oldest: Timestamp },
     #[error("the event's time {time} is in the future: the latest taken now is {latest}")]
     TimeInFuture { time: Timestamp, latest: Timestamp },
-    #[error("dimension `{dimension}` takes no tags: send the event without them")]
-    InvalidTags { dimension: String },
+    #[error("dimension `{dimension}` counts distinct subjects: `subject` must say which one this is")]
+    MissingSubject { dimension: String },
+    #[error("`subject` has {bytes} bytes; at most {MAX_SUBJECT_BYTES} are allowed")]
+    InvalidSubject { bytes: usize },
+    #[error("{why}")]
+    InvalidTags { why: String },
     #[error("{limit} is reached ({most}): raise it, or send the event again later")]
     LimitReached { limit: &'static str, most: u64 },
 }
@@ -112,16 +125,39 @@ pub fn place(
     if event.event_id.len() > MAX_EVENT_ID_BYTES {
         return Err(Refusal::InvalidEventId { bytes: event.event_id.len() });
     }
-    if event.has_tags {
-        return Err(Refusal::InvalidTags { dimension: event.dimension.to_owned() });
+    let by_subject = dimension.aggregate == Aggregate::Unique;
+    if by_subject {
+        check_subject(event)?;
     }
+    let tags = tags(dimension, event)?;
     let time = within(bounds, now, event.time.unwrap_or(now))?;
     Ok(Placed {
         product: product_index,
         dimension: dimension_index,
         hour: Hour::containing(time),
-        amount: dimension.aggregate.measure(event.quantity),
+        usage: Usage::of(dimension.aggregate, event.quantity, time),
+        tags,
+        by_subject,
     })
+}
+
+fn check_subject(event: &Event<'_>) -> Result<(), Refusal> {
+    match event.subject.len() {
+        0 => Err(Refusal::MissingSubject { dimension: event.dimension.to_owned() }),
+        1..=MAX_SUBJECT_BYTES => Ok(()),
+        bytes => Err(Refusal::InvalidSubject { bytes }),
+    }
+}
+
+fn tags(dimension: &Dimension, event: &Event<'_>) -> Result<Option<TagSet>, Refusal> {
+    if !dimension.tags && !event.tags.is_empty() {
+        let why = format!(
+            "dimension `{}` takes no tags: send the event without them, or set tags = true",
+            dimension.name
+        );
+        return Err(Refusal::InvalidTags { why });
+    }
+    TagSet::new(event.tags.iter().copied()).map_err(|why| Refusal::InvalidTags { why })
 }
 
 pub fn is_customer_key(key: &str) -> bool {
@@ -179,8 +215,8 @@ mod tests {
     use super::*;
     use crate::domain::{
         identity::IdentityMode,
-        product::{Aggregate, Dimension, Product},
-        quantity::Unit,
+        product::Product,
+        quantity::{Rounding, Unit},
     };
     use proptest::prelude::*;
 
@@ -188,14 +224,25 @@ mod tests {
         TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
 
     fn catalog() -> Catalog {
-        let dimension =
-            |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
+        let dimension = |name: &str, aggregate| Dimension {
+            name: name.into(),
+            aggregate,
+            unit: Unit::default(),
+            rounding: Rounding::Down,
+            tags: name == "gb",
+        };
         Catalog::new(vec![Product {
             code: "prod".into(),
             identity: IdentityMode::Account,
+            former: None,
             open: true,
             zero_records: true,
-            dimensions: vec![dimension("requests", Aggregate::Sum), dimension("calls", Aggregate::Count)],
+            dimensions: vec![
+                dimension("requests", Aggregate::Sum),
+                dimension("calls", Aggregate::Count),
+                dimension("users", Aggregate::Unique),
+                dimension("gb", Aggregate::Sum),
+            ],
         }])
     }
 
@@ -210,7 +257,8 @@ mod tests {
         quantity: 7,
         time: None,
         event_id: "",
-        has_tags: false,
+        subject: "",
+        tags: Vec::new(),
     };
 
     fn placed(event: &Event<'_>) -> Result<Placed, Refusal> {
@@ -219,8 +267,31 @@ mod tests {
 
     #[test]
     fn sums_take_quantities_and_counts_take_events() {
-        assert_eq!(placed(&GOOD).unwrap().amount, 7);
-        assert_eq!(placed(&Event { dimension: "calls", ..GOOD }).unwrap().amount, 1);
+        assert_eq!(placed(&GOOD).unwrap().usage, Usage::Sum(7));
+        assert_eq!(placed(&Event { dimension: "calls", ..GOOD }).unwrap().usage, Usage::Sum(1));
+    }
+
+    #[test]
+    fn distinct_subjects_need_a_subject_and_others_do_not_mind_one() {
+        let user = Event { dimension: "users", ..GOOD };
+        assert!(matches!(placed(&user), Err(Refusal::MissingSubject { .. })));
+        let long = "x".repeat(MAX_SUBJECT_BYTES + 1);
+        assert_eq!(
+            placed(&Event { subject: &long, ..user.clone() }),
+            Err(Refusal::InvalidSubject { bytes: MAX_SUBJECT_BYTES + 1 })
+        );
+        let known = placed(&Event { subject: &long[1..], ..user }).unwrap();
+        assert_eq!((known.usage, known.by_subject), (Usage::Unique(1), true));
+        assert!(!placed(&Event { subject: &long, ..GOOD }).unwrap().by_subject);
+    }
+
+    #[test]
+    fn tags_need_a_dimension_that_takes_them_and_the_rules_of_aws() {
+        let tagged = |dimension, key| placed(&Event { dimension, tags: vec![(key, "blue")], ..GOOD });
+        assert!(matches!(tagged("requests", "team"), Err(Refusal::InvalidTags { .. })));
+        assert!(matches!(tagged("gb", "te,am"), Err(Refusal::InvalidTags { .. })));
+        assert!(tagged("gb", "team").unwrap().tags.is_some());
+        assert_eq!(placed(&Event { dimension: "gb", ..GOOD }).unwrap().tags, None);
     }
 
     #[test]
@@ -242,7 +313,6 @@ mod tests {
         let event_id = &long[..129];
         assert_eq!(placed(&Event { event_id, ..GOOD }), Err(Refusal::InvalidEventId { bytes: 129 }));
         assert!(placed(&Event { event_id: &long[..128], ..GOOD }).is_ok());
-        assert!(matches!(placed(&Event { has_tags: true, ..GOOD }), Err(Refusal::InvalidTags { .. })));
     }
 
     #[test]
@@ -257,9 +327,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_event_panics(product: String, customer: String, dimension: String, quantity: u64, nanos: u64, event_id: String, has_tags: bool) {
+        fn no_event_panics(product: String, customer: String, dimension: String, quantity: u64, nanos: u64, texts: (String, String, String, String)) {
             let time = (nanos > 0).then(|| Timestamp::from_unix_nanos(nanos));
-            let event = Event { product: &product, customer: &customer, dimension: &dimension, quantity, time, event_id: &event_id, has_tags };
+            let (event_id, subject, tag) = (&texts.0, &texts.1, (&*texts.2, &*texts.3));
+            let event = Event { product: &product, customer: &customer, dimension: &dimension, quantity, time, event_id, subject, tags: vec![tag] };
             if let Err(refusal) = placed(&event) {
                 prop_assert!(!refusal.to_string().is_empty());
             }

@@ -8,13 +8,14 @@ use crate::{
         ListCustomersResponse, PutCustomerRequest, customer::State, customer_service_server::CustomerService,
     },
     domain::{
+        customer,
         identity::{Identity, IdentityFields},
         product::{Product, ProductIndex},
         time::{Hour, Timestamp},
         usage::{MAX_CUSTOMER_BYTES, is_customer_key},
     },
     faces::view::View,
-    work::roster::Customer,
+    work::{books::Registration, roster::Customer},
 };
 
 const MAX_PAGE: usize = 1000;
@@ -37,7 +38,8 @@ impl Customers {
     }
 
     fn message(&self, customer: &Customer) -> Message {
-        let fields = customer.identity.fields();
+        let standing = &customer.standing;
+        let fields = standing.identity.fields();
         let product = self.view.catalog.product(customer.product);
         Message {
             product: product.map_or_else(String::new, |product| product.code.to_string()),
@@ -45,12 +47,19 @@ impl Customers {
             account_id: fields.account_id.to_owned(),
             license_arn: fields.license_arn.to_owned(),
             customer_identifier: fields.customer_identifier.to_owned(),
-            since_unix_seconds: customer.since.map_or(0, Timestamp::seconds),
-            state: State::Active.into(),
+            since_unix_seconds: standing.since.map_or(0, Timestamp::seconds),
+            state: match standing.state(self.view.clock.now()) {
+                customer::State::Active => State::Active,
+                customer::State::Closing => State::Closing,
+                customer::State::Ended => State::Ended,
+            }
+            .into(),
+            last_hour_ends_unix_seconds: standing.deadline().map_or(0, Timestamp::seconds),
+            not_subscribed: standing.not_subscribed,
         }
     }
 
-    fn parse(&self, message: &Message) -> Result<Customer, Status> {
+    fn parse(&self, message: &Message) -> Result<Registration, Status> {
         let (index, product) = self.product(&message.product)?;
         if !is_customer_key(&message.key) {
             let text = format!("key must be 1 to {MAX_CUSTOMER_BYTES} bytes without control characters");
@@ -70,13 +79,27 @@ impl Customers {
             Identity::from_fields(product.identity, fields)
         };
         let since = message.since_unix_seconds;
-        Ok(Customer {
+        let reopens = match message.state() {
+            State::Unspecified => false,
+            State::Active => true,
+            State::Closing | State::Ended => {
+                return Err(Status::invalid_argument("a customer's usage is ended by CloseCustomer"));
+            }
+        };
+        Ok(Registration {
             product: index,
             key: message.key.as_str().into(),
             identity: identity.map_err(Status::invalid_argument)?,
             since: (since > 0).then(|| Timestamp::from_seconds(since)),
-            first_hour: Hour::containing(self.view.clock.now()),
+            hour: Hour::containing(self.view.clock.now()),
+            reopens,
         })
+    }
+
+    fn known(&self, product: ProductIndex, key: &str) -> Result<Message, Status> {
+        let roster = self.view.committer.roster().read();
+        let found = roster.find(product, key).and_then(|index| roster.get(index));
+        found.map(|customer| self.message(customer)).ok_or_else(|| unknown(key))
     }
 }
 
@@ -85,18 +108,15 @@ impl CustomerService for Customers {
     async fn put_customer(&self, request: Request<PutCustomerRequest>) -> Result<Response<Message>, Status> {
         let message = request.into_inner().customer.unwrap_or_default();
         let customer = self.parse(&message)?;
-        self.view.committer.put_customers(vec![customer.clone()]).await??;
-        Ok(Response::new(self.message(&customer)))
+        let (product, key) = (customer.product, customer.key.clone());
+        self.view.committer.put_customers(vec![customer]).await??;
+        Ok(Response::new(self.known(product, &key)?))
     }
 
     async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Result<Response<Message>, Status> {
         let request = request.into_inner();
         let (product, _) = self.product(&request.product)?;
-        let roster = self.view.committer.roster().read();
-        let found = roster.find(product, &request.key).and_then(|index| roster.get(index));
-        found
-            .map(|customer| Response::new(self.message(customer)))
-            .ok_or_else(|| Status::not_found(format!("no customer `{}` is known", request.key)))
+        Ok(Response::new(self.known(product, &request.key)?))
     }
 
     async fn list_customers(
@@ -135,9 +155,23 @@ impl CustomerService for Customers {
         }))
     }
 
-    async fn close_customer(&self, _: Request<CloseCustomerRequest>) -> Result<Response<Message>, Status> {
-        Err(Status::unimplemented(
-            "this version cannot close customers yet: their hours are sealed as any other",
-        ))
+    async fn close_customer(
+        &self,
+        request: Request<CloseCustomerRequest>,
+    ) -> Result<Response<Message>, Status> {
+        let request = request.into_inner();
+        let (product, _) = self.product(&request.product)?;
+        let now = self.view.clock.now();
+        let noticed = match request.noticed_unix_seconds {
+            0 => now,
+            seconds => Timestamp::from_seconds(seconds).min(now),
+        };
+        let closed =
+            self.view.committer.close_customer(product, request.key.as_str().into(), noticed).await?;
+        closed.map(|customer| Response::new(self.message(&customer))).ok_or_else(|| unknown(&request.key))
     }
+}
+
+fn unknown(key: &str) -> Status {
+    Status::not_found(format!("no customer `{key}` is known"))
 }

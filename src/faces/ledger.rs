@@ -1,24 +1,30 @@
 //! `LedgerService`: what was billed, what waits, and what needs a person.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use crate::{
     base::proto::{
-        DecideHeldRequest, DecideHeldResponse, GetSummaryRequest, LedgerRecord, ListHeldRequest,
-        ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
-        ledger_service_server::LedgerService,
+        Allocation, DecideHeldRequest, DecideHeldResponse, DecisionNote, GetSummaryRequest, LedgerRecord,
+        ListHeldRequest, ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
+        decide_held_request::Decision as Kind, ledger_service_server::LedgerService,
     },
     domain::{
-        deadline::Window,
-        record::{Delivery, Outcome, Record, RecordId, Settled},
-        time::Hour,
+        record::{self as domain, Decision, DecisionKind, Delivery, Outcome, Record, RecordId, Settled},
+        tags::TagSet,
+        time::{Hour, Timestamp},
     },
     faces::{summary::summary, view::View},
-    worlds::store::{Store, StoreError, Table, load},
+    worlds::store::{Store, StoreError, Table, load, values::Decided},
 };
 
 const MAX_PAGE: usize = 1000;
+const MAX_DECIDED: usize = 1000;
+const MAX_REASON: usize = 1000;
+const MAX_DECIDER: usize = 200;
 /// Rows that one call looks at before it answers with what it has, and a token to go on.
 const MAX_ROWS_READ: usize = 50_000;
 
@@ -32,8 +38,8 @@ impl Ledger {
     }
 
     async fn list(&self, query: Query) -> Result<Response<ListRecordsResponse>, Status> {
-        let (store, window) = (self.view.store.clone(), self.view.window);
-        let page = spawn_blocking(move || query.run(&*store, window)).await;
+        let view = self.view.clone();
+        let page = spawn_blocking(move || query.run(&view)).await;
         let page = page.map_err(|panic| Status::internal(panic.to_string()))?;
         page.map(Response::new).map_err(|fault| Status::unavailable(fault.to_string()))
     }
@@ -67,11 +73,41 @@ impl LedgerService for Ledger {
 
     async fn decide_held(
         &self,
-        _: Request<DecideHeldRequest>,
+        request: Request<DecideHeldRequest>,
     ) -> Result<Response<DecideHeldResponse>, Status> {
-        Err(Status::unimplemented(
-            "this version keeps held records, but cannot take decisions about them yet",
-        ))
+        let (ids, decision) = parse_decision(&request.into_inner(), self.view.clock.now())?;
+        let decided = ids.len() as u64;
+        let log = format!("{} by {}: {}", decision.kind.name(), decision.by, decision.reason);
+        self.view.committer.decide(ids.clone(), decision).await??;
+        info!(records = ?ids, decision = log, "a person has decided about held records");
+        Ok(Response::new(DecideHeldResponse { decided }))
+    }
+}
+
+fn parse_decision(
+    request: &DecideHeldRequest,
+    now: Timestamp,
+) -> Result<(BTreeSet<RecordId>, Decision), Status> {
+    let kind = match request.decision() {
+        Kind::Retry => DecisionKind::Retry,
+        Kind::Carry => DecisionKind::Carry,
+        Kind::WriteOff => DecisionKind::WriteOff,
+        Kind::Unspecified => return Err(Status::invalid_argument("decision must be given")),
+    };
+    let ids: BTreeSet<RecordId> = request.ids.iter().copied().map(RecordId).collect();
+    if ids.is_empty() || ids.len() > MAX_DECIDED {
+        return Err(Status::invalid_argument(format!("ids must be 1 to {MAX_DECIDED} records")));
+    }
+    let reason = text("reason", &request.reason, MAX_REASON)?;
+    let by = text("decided_by", &request.decided_by, MAX_DECIDER)?;
+    Ok((ids, Decision { kind, reason, by, at: now }))
+}
+
+fn text(field: &str, text: &str, longest: usize) -> Result<Arc<str>, Status> {
+    if (1..=longest).contains(&text.len()) && !text.trim().is_empty() {
+        Ok(text.into())
+    } else {
+        Err(Status::invalid_argument(format!("{field} must be 1 to {longest} bytes")))
     }
 }
 
@@ -89,6 +125,15 @@ fn page_start(token: &str) -> Result<RecordId, Status> {
     token.parse().map(RecordId).map_err(|_| Status::invalid_argument("page_token is not one of ours"))
 }
 
+/// The states of records that are neither pending nor held.
+const RECEIPTS: [RecordState; 5] = [
+    RecordState::Accepted,
+    RecordState::RolledForward,
+    RecordState::Expired,
+    RecordState::Carried,
+    RecordState::WrittenOff,
+];
+
 struct Query {
     filter: ListRecordsRequest,
     from: RecordId,
@@ -96,20 +141,21 @@ struct Query {
 }
 
 impl Query {
-    fn run(&self, store: &dyn Store, window: Window) -> Result<ListRecordsResponse, StoreError> {
+    fn run(&self, view: &View) -> Result<ListRecordsResponse, StoreError> {
         let mut records = Vec::new();
         let (mut from, mut rows_read) = (self.from, 0);
         while rows_read < MAX_ROWS_READ {
-            let page = self.merged_page(store, window, from)?;
+            let page = self.merged_page(view, from)?;
             let Some(last) = page.last() else {
                 return Ok(ListRecordsResponse { records, next_page_token: String::new() });
             };
             rows_read += page.len();
             from = RecordId(last.id + 1);
-            for record in page {
+            for mut record in page {
                 if !self.matches(&record) {
                     continue;
                 }
+                record.decisions = decisions(&*view.store, RecordId(record.id))?;
                 let next_page_token = (record.id + 1).to_string();
                 records.push(record);
                 if records.len() == self.limit {
@@ -121,27 +167,20 @@ impl Query {
     }
 
     /// The next rows of all tables that may hold what is asked for, in the order of their numbers.
-    fn merged_page(
-        &self,
-        store: &dyn Store,
-        window: Window,
-        from: RecordId,
-    ) -> Result<Vec<LedgerRecord>, StoreError> {
+    fn merged_page(&self, view: &View, from: RecordId) -> Result<Vec<LedgerRecord>, StoreError> {
+        let store = &*view.store;
         let state = self.filter.state();
         let any = state == RecordState::Unspecified;
         let mut rows = Vec::new();
         if any || state == RecordState::Pending {
             let before = RecordId(from.0.saturating_sub(1));
             let pending = load::pending_after(store, before, MAX_PAGE)?;
-            rows.extend(pending.iter().map(|(record, delivery)| pending_message(record, delivery, window)));
+            rows.extend(pending.iter().map(|(record, delivery)| pending_message(record, delivery, view)));
         }
-        for (table, states) in [
-            (Table::Held, &[RecordState::Held][..]),
-            (Table::Receipts, &[RecordState::Accepted, RecordState::RolledForward, RecordState::Expired]),
-        ] {
+        for (table, states) in [(Table::Held, &[RecordState::Held][..]), (Table::Receipts, &RECEIPTS[..])] {
             if any || states.contains(&state) {
                 let settled = load::settled(store, table, from, MAX_PAGE)?;
-                rows.extend(settled.iter().map(|settled| settled_message(settled, window)));
+                rows.extend(settled.iter().map(|settled| settled_message(settled, view)));
             }
         }
         // A record that was settled between two of these reads is there twice; the later read knows better.
@@ -165,21 +204,21 @@ impl Query {
     }
 }
 
-fn pending_message(record: &Record, delivery: &Delivery, window: Window) -> LedgerRecord {
+fn pending_message(record: &Record, delivery: &Delivery, view: &View) -> LedgerRecord {
     LedgerRecord {
         state: RecordState::Pending.into(),
         attempts: delivery.attempts,
         next_attempt_unix_seconds: delivery.next_attempt.seconds(),
         reason: delivery.last_error.to_string(),
-        ..message(record, window)
+        ..message(record, view)
     }
 }
 
-fn settled_message(settled: &Settled, window: Window) -> LedgerRecord {
+fn settled_message(settled: &Settled, view: &View) -> LedgerRecord {
     let base = LedgerRecord {
         attempts: settled.attempts,
         settled_unix_seconds: settled.at.seconds(),
-        ..message(&settled.record, window)
+        ..message(&settled.record, view)
     };
     match &settled.outcome {
         Outcome::Accepted { receipt, presumed } => LedgerRecord {
@@ -203,10 +242,41 @@ fn settled_message(settled: &Settled, window: Window) -> LedgerRecord {
             ..base
         },
         Outcome::Expired => LedgerRecord { state: RecordState::Expired.into(), ..base },
+        Outcome::Carried { into } => LedgerRecord {
+            state: RecordState::Carried.into(),
+            reason: format!("carried into {into}"),
+            ..base
+        },
+        Outcome::WrittenOff => LedgerRecord { state: RecordState::WrittenOff.into(), ..base },
     }
 }
 
-fn message(record: &Record, window: Window) -> LedgerRecord {
+fn decisions(store: &dyn Store, id: RecordId) -> Result<Vec<DecisionNote>, StoreError> {
+    let note = |decided: Decided| DecisionNote {
+        decision: match decided.decision.kind {
+            DecisionKind::Retry => Kind::Retry,
+            DecisionKind::Carry => Kind::Carry,
+            DecisionKind::WriteOff => Kind::WriteOff,
+        }
+        .into(),
+        reason: decided.decision.reason.to_string(),
+        decided_by: decided.decision.by.to_string(),
+        decided_unix_seconds: decided.decision.at.seconds(),
+        held_for: decided.held_for.name().to_owned(),
+    };
+    Ok(load::decisions(store, id)?.into_iter().map(note).collect())
+}
+
+fn allocation(part: &domain::Allocation) -> Allocation {
+    let tags = part.tags.iter().flat_map(TagSet::tags);
+    Allocation {
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        quantity: part.quantity.to_string(),
+    }
+}
+
+fn message(record: &Record, view: &View) -> LedgerRecord {
+    let deadline = view.committer.roster().read().deadline(&view.catalog, view.window, record);
     let (fields, amounts) = (record.identity.fields(), &record.amounts);
     let origin = |(hour, amount): (Hour, u128)| Origin {
         hour_unix_seconds: hour.start().seconds(),
@@ -227,7 +297,9 @@ fn message(record: &Record, window: Window) -> LedgerRecord {
         carried_in: amounts.carried_in.total().to_string(),
         billed: amounts.billed.to_string(),
         carried_out: amounts.carried_out.to_string(),
-        deadline_unix_seconds: window.deadline(record.hour).seconds(),
+        deadline_unix_seconds: deadline.seconds(),
+        allocations: record.allocations.iter().map(allocation).collect(),
+        rounded: amounts.rounded.to_string(),
         origins: amounts.carried_in.origins().map(origin).collect(),
         ..LedgerRecord::default()
     }

@@ -6,7 +6,7 @@ use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::work::{
-    books::{PutError, RecordError},
+    books::{DecideError, PutError, RecordError},
     committer::CommitError,
 };
 
@@ -44,6 +44,20 @@ impl From<PutError> for Status {
             PutError::TooMany { .. } => Self::resource_exhausted(text),
             PutError::Taken(_) => Self::already_exists(text),
             PutError::Sealing => Self::unavailable(text),
+        }
+    }
+}
+
+impl From<DecideError> for Status {
+    fn from(error: DecideError) -> Self {
+        let text = error.to_string();
+        match error {
+            DecideError::NotHeld(_) => Self::not_found(text),
+            DecideError::TooLate { .. }
+            | DecideError::GivenUpIdentity(_)
+            | DecideError::Closed(_)
+            | DecideError::NotConfigured(_) => Self::failed_precondition(text),
+            DecideError::Store(_) => Self::unavailable(text),
         }
     }
 }

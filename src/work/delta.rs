@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::domain::{
+    bucket::Usage,
     identity::Identity,
     product::{DimensionIndex, ProductIndex},
+    tags::TagSet,
     time::Hour,
     usage::{Counts, Refusal},
 };
@@ -29,9 +31,11 @@ pub struct Entry {
     pub customer: CustomerRef,
     pub dimension: DimensionIndex,
     pub hour: Hour,
-    /// Base units.
-    pub amount: u128,
+    pub usage: Usage,
     pub events: u64,
+    pub tags: Option<TagSet>,
+    /// Stands for (product, customer, dimension, subject) where distinct subjects are counted.
+    pub subject: Option<u128>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -8,9 +8,12 @@ use std::{
 use thiserror::Error;
 
 use crate::domain::{
+    customer::Standing,
+    deadline::Window,
     identity::Identity,
-    product::ProductIndex,
-    time::{Hour, Timestamp},
+    product::{Catalog, ProductIndex},
+    record::Record,
+    time::Timestamp,
 };
 
 /// A customer's place in the roster. Valid for one run.
@@ -21,11 +24,7 @@ pub struct CustomerIndex(pub u32);
 pub struct Customer {
     pub product: ProductIndex,
     pub key: Arc<str>,
-    pub identity: Identity,
-    /// When the subscription began, where known.
-    pub since: Option<Timestamp>,
-    /// The first hour for which a zero record may be claimed.
-    pub first_hour: Hour,
+    pub standing: Standing,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +73,18 @@ impl Inner {
         self.customers.get(index.0 as usize)
     }
 
+    /// The customer whose usage a record holds.
+    pub fn of_record(&self, catalog: &Catalog, record: &Record) -> Option<CustomerIndex> {
+        self.find(catalog.find(&record.product)?, &record.customer)
+    }
+
+    /// The first moment at which AWS refuses a record: a closing customer's is at the end of its last hour.
+    pub fn deadline(&self, catalog: &Catalog, window: Window, record: &Record) -> Timestamp {
+        let customer = self.of_record(catalog, record).and_then(|index| self.get(index));
+        let by_closing = customer.and_then(|customer| customer.standing.deadline());
+        window.deadline(record.hour).min(by_closing.unwrap_or(Timestamp::MAX))
+    }
+
     pub fn count(&self, product: ProductIndex) -> usize {
         self.by_key.get(&product).map_or(0, HashMap::len)
     }
@@ -106,19 +117,30 @@ impl Inner {
 
     /// Adds the customer, or replaces the one with its key.
     pub fn put(&mut self, customer: Customer) -> Result<CustomerIndex, IdentityTaken> {
-        self.check_identity(customer.product, &customer.key, &customer.identity)?;
-        let place = (customer.product, customer.identity.clone());
-        let index = match self.find(customer.product, &customer.key) {
+        let product = customer.product;
+        for identity in customer.standing.identities() {
+            self.check_identity(product, &customer.key, identity)?;
+        }
+        let identities: Vec<Identity> = customer.standing.identities().cloned().collect();
+        let index = match self.find(product, &customer.key) {
             Some(index) => {
-                let slot = &mut self.customers[index.0 as usize];
-                self.by_identity.remove(&(slot.product, slot.identity.clone()));
-                *slot = customer;
+                let before = std::mem::replace(&mut self.customers[index.0 as usize], customer);
+                for identity in before.standing.identities() {
+                    self.by_identity.remove(&(product, identity.clone()));
+                }
                 index
             }
             None => self.append(customer),
         };
-        self.by_identity.insert(place, index);
+        self.by_identity.extend(identities.into_iter().map(|identity| ((product, identity), index)));
         Ok(index)
+    }
+
+    /// Changes how a customer stands, but not who it is.
+    pub fn update(&mut self, index: CustomerIndex, change: impl FnOnce(&mut Standing)) -> Option<&Customer> {
+        let customer = self.customers.get_mut(index.0 as usize)?;
+        change(&mut customer.standing);
+        Some(customer)
     }
 
     fn append(&mut self, customer: Customer) -> CustomerIndex {
@@ -132,16 +154,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn customer(key: &str, account: &str) -> Customer {
-        Customer {
-            product: ProductIndex(0),
-            key: key.into(),
-            identity: Identity::Account { account_id: account.into() },
-            since: None,
-            first_hour: Hour::FIRST,
-        }
-    }
+    use crate::work::sample::customer;
 
     #[test]
     fn one_identity_belongs_to_one_customer() {

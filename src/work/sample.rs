@@ -3,31 +3,43 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{
-    books::Rules,
+    books::{Registration, Rules},
     delta::{CustomerRef, Entry},
+    roster::Customer,
 };
 use crate::domain::{
+    bucket::Usage,
+    customer::Standing,
     deadline::Window,
     identity::{Identity, IdentityMode},
     product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
-    quantity::Unit,
+    quantity::{Rounding, Unit},
     record::MissedPolicy,
     time::Hour,
 };
 
-/// Dimension 0 is `requests`, billed one by one; dimension 1 is `gb`, billed in thousands.
+/// Dimension 0 is `requests`, billed one by one; dimension 1 is `gb`, billed in thousands and split by tags; then
+/// `seats`, a level that stands, and `users`, distinct ones.
 pub(crate) fn rules(missed: MissedPolicy) -> Rules {
-    let dimension = |name: &str, unit| Dimension {
+    let dimension = |name: &str, aggregate, unit| Dimension {
         name: name.into(),
-        aggregate: Aggregate::Sum,
+        aggregate,
         unit: Unit::new(NonZeroU64::new(unit).unwrap(), 0).unwrap(),
+        rounding: Rounding::Down,
+        tags: name == "gb",
     };
     let product = Product {
         code: "prod".into(),
         identity: IdentityMode::Account,
+        former: None,
         open: true,
         zero_records: true,
-        dimensions: vec![dimension("requests", 1), dimension("gb", 1000)],
+        dimensions: vec![
+            dimension("requests", Aggregate::Sum, 1),
+            dimension("gb", Aggregate::Sum, 1000),
+            dimension("seats", Aggregate::Latest { hold: true }, 1),
+            dimension("users", Aggregate::Unique, 1),
+        ],
     };
     Rules {
         catalog: Arc::new(Catalog::new(vec![product])),
@@ -38,6 +50,24 @@ pub(crate) fn rules(missed: MissedPolicy) -> Rules {
         receipts_kept: Duration::from_hours(24 * 400),
         max_customers: 100,
         max_open_buckets: 10_000,
+        max_open_subjects: 10_000,
+        max_open_tag_sets: 10_000,
+    }
+}
+
+/// The registration of a customer with an account of its own.
+pub(crate) fn registration(key: &str, account: &str, hour: Hour) -> Registration {
+    let identity = Identity::Account { account_id: account.into() };
+    Registration { product: ProductIndex(0), key: key.into(), identity, since: None, hour, reopens: false }
+}
+
+/// A customer of the product, with an account of its own.
+pub(crate) fn customer(key: &str, account: &str) -> Customer {
+    let identity = Identity::Account { account_id: account.into() };
+    Customer {
+        product: ProductIndex(0),
+        key: key.into(),
+        standing: Standing::new(identity, None, Hour::FIRST),
     }
 }
 
@@ -51,7 +81,9 @@ pub(crate) fn entry(account: &str, dimension: u16, hour: Hour, amount: u128) -> 
         },
         dimension: DimensionIndex(dimension),
         hour,
-        amount,
+        usage: Usage::Sum(amount),
         events: 1,
+        tags: None,
+        subject: None,
     }
 }

@@ -1,4 +1,6 @@
-//! Seals each hour in time.
+//! Seals each hour in time, and wakes the records that wait for a subscription.
+
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -6,6 +8,9 @@ use tracing::{info, warn};
 use crate::base::{clock::Clock, tasks::Tasks};
 
 use super::committer::{CommitError, Committer};
+
+/// Real time that may pass before what is due is looked at again.
+const LONGEST_NAP: Duration = Duration::from_millis(500);
 
 /// Starts the sealer's task. The receiver tells when there are new records.
 pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiver<u64> {
@@ -40,8 +45,20 @@ async fn seal_for_ever(
             info!(sealed_through = %committer.sealed_through(), records = progress.records, "sealed");
             while committer.drop_expired().await? {}
         }
+        committer.retry_slowly().await?;
         if !progress.more {
-            clock.sleep_until(committer.status().next_seal).await;
+            sleep_until_due(committer, clock).await;
         }
+    }
+}
+
+/// What is due, and when, changes with what happens: a customer closes, a record is refused.
+async fn sleep_until_due(committer: &Committer, clock: Clock) {
+    loop {
+        let (now, due) = (clock.now(), committer.next_due());
+        if due <= now {
+            return;
+        }
+        clock.sleep_until(due.min(now.plus(LONGEST_NAP.mul_f64(clock.speed())))).await;
     }
 }

@@ -88,6 +88,10 @@ pub struct Submission {
 pub struct Limits {
     pub max_customers: usize,
     pub max_open_buckets: usize,
+    /// Distinct subjects, all open hours together.
+    pub max_open_subjects: u64,
+    /// Tagged parts of open buckets.
+    pub max_open_tag_sets: usize,
     pub max_pending_events: usize,
 }
 

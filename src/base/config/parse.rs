@@ -19,7 +19,7 @@ use crate::domain::{
     deadline::Window,
     identity::{Identity, IdentityFields, IdentityMode},
     product::{Aggregate, Catalog, Dimension, Product, ProductIndex},
-    quantity::{MAX_DECIMALS, Unit},
+    quantity::{MAX_DECIMALS, Rounding, Unit},
     record::MissedPolicy,
     time::Timestamp,
     usage::{TimeBounds, is_customer_key},
@@ -216,11 +216,14 @@ fn read_submission(root: &mut Section<'_>, grace: Duration) -> Submission {
 
 fn read_limits(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits");
+    let max_open_subjects = section.integer("max_open_subjects", 20_000_000, (1, 10_000_000_000));
     let mut limit =
         |key, default, most| usize::try_from(section.integer(key, default, (1, most))).unwrap_or(usize::MAX);
     let limits = Limits {
         max_customers: limit("max_customers", 100_000, 10_000_000),
         max_open_buckets: limit("max_open_buckets", 2_000_000, 100_000_000),
+        max_open_subjects,
+        max_open_tag_sets: limit("max_open_tag_sets", 500_000, 100_000_000),
         max_pending_events: limit("max_pending_events", 1_000_000, 100_000_000),
     };
     root.put("limits", section);
@@ -273,7 +276,7 @@ fn read_product(section: &mut Section<'_>) -> Product {
     let open = section.choice("customers", &[("open", true), ("registered", false)], open_by_default);
     let zero_records = section.flag("zero_records", true);
     let dimensions = read_dimensions(section);
-    Product { code: code.into(), identity, open, zero_records, dimensions }
+    Product { code: code.into(), identity, former: None, open, zero_records, dimensions }
 }
 
 fn read_dimensions(product: &mut Section<'_>) -> Vec<Dimension> {
@@ -301,23 +304,30 @@ fn read_dimension(section: &mut Section<'_>) -> Dimension {
     if name.len() > 255 || name.chars().any(char::is_control) {
         section.fault("name", "must be 1 to 255 bytes without control characters");
     }
-    let aggregate = section.parsed("aggregate", "sum", |text| match text {
-        "sum" => Ok(Aggregate::Sum),
-        "count" => Ok(Aggregate::Count),
-        "max" | "latest" | "unique" => {
-            Err(format!("`{text}` is not available in this version: use sum or count"))
-        }
-        _ => Err(format!("must be one of sum, count, not `{text}`")),
-    });
+    let holds = section.flag("hold", false);
+    let aggregates = [
+        ("sum", Aggregate::Sum),
+        ("count", Aggregate::Count),
+        ("max", Aggregate::Max),
+        ("latest", Aggregate::Latest { hold: holds }),
+        ("unique", Aggregate::Unique),
+    ];
+    let aggregate = section.choice("aggregate", &aggregates, "sum");
+    if holds && !matches!(aggregate, Aggregate::Latest { .. }) {
+        section.fault("hold", "has a meaning only with aggregate = \"latest\"");
+    }
     let base_units = section.integer("unit", 1, (1, u64::MAX));
     let decimals = section.integer("decimals", 0, (0, u64::from(MAX_DECIMALS)));
-    for key in ["rounding", "hold", "tags"] {
-        section.not_yet(key);
+    let roundings = [("down", Rounding::Down), ("up", Rounding::Up), ("nearest", Rounding::Nearest)];
+    let rounding = section.choice("rounding", &roundings, "down");
+    let tags = section.flag("tags", false);
+    if tags && !aggregate.adds_up() {
+        section.fault("tags", "only a sum or a count can be split by tags");
     }
     let unit = NonZeroU64::new(base_units)
         .and_then(|base_units| Unit::new(base_units, u8::try_from(decimals).unwrap_or_default()))
         .unwrap_or_default();
-    Dimension { name: name.into(), aggregate, unit }
+    Dimension { name: name.into(), aggregate, unit, rounding, tags }
 }
 
 fn read_connection(section: &mut Section<'_>) -> Connection {

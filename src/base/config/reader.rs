@@ -214,13 +214,6 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// Refuses keys of features that this version does not have, rather than billing as if they were not set.
-    pub(super) fn not_yet(&mut self, key: &str) {
-        if self.table.remove(key).is_some() {
-            self.fault(key, "is not available in this version");
-        }
-    }
-
     /// Environment variables are text, so numbers and flags from there are parsed.
     fn is_overridden(&self, key: &str) -> bool {
         self.faults.overridden.contains(&self.path_of(key))

@@ -37,8 +37,8 @@ enum CustomersAction {
     Get(KeyArgs),
     /// Register a customer, or change its identity for the hours that are not sealed yet.
     Put(PutArgs),
-    /// End a customer's usage: what it used so far is billed within its last hour. (Not in this version.)
-    Close(KeyArgs),
+    /// End a customer's usage: what it used so far is billed within its last hour.
+    Close(CloseArgs),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +46,15 @@ struct KeyArgs {
     /// The name under which the application knows the customer.
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     key: String,
+}
+
+#[derive(Debug, Args)]
+struct CloseArgs {
+    #[command(flatten)]
+    customer: KeyArgs,
+    /// When AWS gave notice (RFC 3339): the last hour counts from there. [default: now]
+    #[arg(long, value_name = "TIME")]
+    noticed: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +73,9 @@ struct PutArgs {
     /// When the subscription began (RFC 3339), where known.
     #[arg(long, value_name = "TIME")]
     since: Option<Timestamp>,
+    /// A closing or ended customer subscribes again.
+    #[arg(long)]
+    reopen: bool,
 }
 
 pub(super) async fn run(args: CustomersArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
@@ -76,8 +88,10 @@ pub(super) async fn run(args: CustomersArgs, printer: &mut Printer<'_>) -> Resul
             customers.get_customer(GetCustomerRequest { product, key }).await?
         }
         Some(CustomersAction::Put(put)) => customers.put_customer(put.request(product)).await?,
-        Some(CustomersAction::Close(KeyArgs { key })) => {
-            customers.close_customer(CloseCustomerRequest { product, key }).await?
+        Some(CustomersAction::Close(CloseArgs { customer: KeyArgs { key }, noticed })) => {
+            let noticed_unix_seconds = noticed.map_or(0, Timestamp::seconds);
+            let request = CloseCustomerRequest { product, key, noticed_unix_seconds };
+            customers.close_customer(request).await?
         }
     };
     show([answer.into_inner()], printer)?;
@@ -115,7 +129,8 @@ impl PutArgs {
             license_arn: self.license_arn.unwrap_or_default(),
             customer_identifier: self.customer_identifier.unwrap_or_default(),
             since_unix_seconds: self.since.map_or(0, Timestamp::seconds),
-            state: customer::State::Unspecified.into(),
+            state: if self.reopen { customer::State::Active } else { customer::State::Unspecified }.into(),
+            ..Customer::default()
         };
         PutCustomerRequest { customer: Some(customer) }
     }
@@ -125,14 +140,17 @@ fn show(customers: impl IntoIterator<Item = Customer>, printer: &mut Printer<'_>
     if printer.is_json() {
         return customers.into_iter().try_for_each(|customer| printer.json(&CustomerJson::from(customer)));
     }
-    let columns = ["PRODUCT", "CUSTOMER", "STATE", "SINCE", "ACCOUNT", "IDENTIFIER", "LICENSE"];
+    let columns = ["PRODUCT", "CUSTOMER", "STATE", "SINCE", "LAST HOUR", "ACCOUNT", "IDENTIFIER", "LICENSE"];
     let mut table = Table::new(&columns.map(text));
     for customer in customers {
         table.row([
             customer.product,
             customer.key,
-            state_name(customer.state),
+            if customer.not_subscribed { "not subscribed".to_owned() } else { state_name(customer.state) },
             rfc3339(customer.since_unix_seconds).unwrap_or_default(),
+            rfc3339(customer.last_hour_ends_unix_seconds)
+                .map(|end| format!("until {end}"))
+                .unwrap_or_default(),
             customer.account_id,
             customer.customer_identifier,
             customer.license_arn,
@@ -152,6 +170,8 @@ struct CustomerJson {
     key: String,
     state: String,
     since: Option<String>,
+    last_hour_ends: Option<String>,
+    not_subscribed: bool,
     account_id: Option<String>,
     license_arn: Option<String>,
     customer_identifier: Option<String>,
@@ -164,6 +184,8 @@ impl From<Customer> for CustomerJson {
             key: customer.key,
             state: state_name(customer.state),
             since: rfc3339(customer.since_unix_seconds),
+            last_hour_ends: rfc3339(customer.last_hour_ends_unix_seconds),
+            not_subscribed: customer.not_subscribed,
             account_id: given(customer.account_id),
             license_arn: given(customer.license_arn),
             customer_identifier: given(customer.customer_identifier),

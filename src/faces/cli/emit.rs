@@ -31,6 +31,12 @@ pub struct EmitArgs {
     /// Whole base units, for instance bytes.
     #[arg(long, default_value_t = 1, value_name = "N")]
     quantity: u64,
+    /// Who or what was active, for dimensions that count distinct subjects. With --count, `-1`, `-2` and so on are added.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    subject: String,
+    /// A tag of the usage, for dimensions that take them; up to five.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    tags: Vec<(String, String)>,
     /// The product's code. May be left out when the agent serves only one.
     #[arg(long, value_name = "CODE")]
     product: Option<String>,
@@ -68,6 +74,11 @@ fn parse_time(text: &str) -> Result<EventTime, String> {
     // 0 travels as "now".
     let unix_nanos = nanos.filter(|nanos| *nanos > 0).ok_or_else(|| format!("`{text}` is out of range"))?;
     Ok(EventTime { unix_nanos })
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    parts.ok_or_else(|| format!("`{text}` is not a tag like team=blue"))
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -127,19 +138,20 @@ impl Sender {
 
     fn event(&self, index: u64) -> UsageEvent {
         let args = &self.args;
-        let event_id = match &self.event_id {
-            Some(base) if args.count > 1 => format!("{base}-{}", index.saturating_add(1)),
-            Some(base) => base.clone(),
-            None => String::new(),
+        let numbered = |base: &str| match base {
+            "" => String::new(),
+            base if args.count > 1 => format!("{base}-{}", index.saturating_add(1)),
+            base => base.to_owned(),
         };
         UsageEvent {
             customer: args.customer.clone(),
             dimension: args.dimension.clone(),
             quantity: args.quantity,
             time_unix_nano: args.time.map_or(0, |time| time.unix_nanos),
-            event_id,
+            event_id: numbered(self.event_id.as_deref().unwrap_or_default()),
             product: args.product.clone().unwrap_or_default(),
-            ..UsageEvent::default()
+            subject: numbered(&args.subject),
+            tags: args.tags.iter().cloned().collect(),
         }
     }
 
@@ -203,6 +215,7 @@ struct Totals {
     accepted: u64,
     duplicates: u64,
     late: u64,
+    untagged: u64,
     rejected: u64,
     /// By reason and message, of which events of one kind have few.
     rejections: BTreeMap<(String, String), u64>,
@@ -217,6 +230,7 @@ impl Totals {
         self.accepted = self.accepted.saturating_add(answer.accepted);
         self.duplicates = self.duplicates.saturating_add(answer.duplicates);
         self.late = self.late.saturating_add(answer.late);
+        self.untagged = self.untagged.saturating_add(answer.untagged);
         for rejection in answer.rejected {
             self.rejected = self.rejected.saturating_add(1);
             let key = (reason_name(rejection.reason), rejection.message);
@@ -235,6 +249,12 @@ impl Totals {
         printer.line(&format!(
             "accepted {accepted}, duplicates {duplicates}, late {late}, rejected {rejected}"
         ))?;
+        if self.untagged > 0 {
+            printer.line(&format!(
+                "  {} without tags: the hour has no room for more sets",
+                count(self.untagged, "event")
+            ))?;
+        }
         for ((reason, message), events) in &self.rejections {
             printer.line(&format!(
                 "  {} rejected, {reason}: {}",
@@ -254,6 +274,7 @@ impl Totals {
             accepted: self.accepted,
             duplicates: self.duplicates,
             late: self.late,
+            untagged: self.untagged,
             rejected: self.rejected,
             event_id,
             rejections,
@@ -271,6 +292,7 @@ struct TotalsJson<'t> {
     accepted: u64,
     duplicates: u64,
     late: u64,
+    untagged: u64,
     rejected: u64,
     event_id: Option<&'t str>,
     rejections: Vec<RejectionJson<'t>>,
@@ -323,11 +345,12 @@ mod tests {
             accepted: 1,
             duplicates: 2,
             late: 1,
+            untagged: 0,
             rejected: vec![rejection(1, "a"), rejection(2, "a"), rejection(3, "b")],
         });
         let json = serde_json::to_value(totals.json(Some("id"))).unwrap();
         let expected = serde_json::json!({
-            "accepted": 1, "duplicates": 2, "late": 1, "rejected": 3, "event_id": "id",
+            "accepted": 1, "duplicates": 2, "late": 1, "untagged": 0, "rejected": 3, "event_id": "id",
             "rejections": [
                 {"reason": "unknown_dimension", "message": "a", "events": 2},
                 {"reason": "unknown_dimension", "message": "b", "events": 1},

@@ -27,11 +27,11 @@ pub struct HeldArgs {
 enum HeldAction {
     /// List the held records (also without a subcommand).
     List,
-    /// Send the records once more, now that what AWS refused is mended. (Not in this version.)
+    /// Send the records once more, now that what AWS refused is mended.
     Retry(DecisionArgs),
-    /// Carry the records' usage into the customer's current hour. (Not in this version.)
+    /// Carry the records' usage into the customer's current hour.
     Carry(DecisionArgs),
-    /// Give the records' usage up: it will never be billed. (Not in this version.)
+    /// Give the records' usage up: it will never be billed.
     WriteOff(DecisionArgs),
 }
 

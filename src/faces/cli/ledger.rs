@@ -1,5 +1,7 @@
 //! How the ledger's records are listed.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     show::{count, enum_name, given, rfc3339, unless_zero},
     table::{Table, number, text},
 };
-use crate::base::proto::{LedgerRecord, Origin, RecordState};
+use crate::base::proto::{Allocation, DecisionNote, LedgerRecord, Origin, RecordState};
 
 /// Records on their way to the output: at once as JSON, as a table when all are there.
 pub(super) struct RecordList {
@@ -82,8 +84,17 @@ fn detail(record: &LedgerRecord) -> String {
             format!("presumed {}", record.receipt).trim_end().to_owned()
         }
         Ok(RecordState::Accepted) => record.receipt.clone(),
+        Ok(RecordState::WrittenOff) => record
+            .decisions
+            .last()
+            .map(|last| format!("by {}: {}", last.decided_by, last.reason))
+            .unwrap_or_default(),
         Ok(
-            RecordState::Held | RecordState::RolledForward | RecordState::Expired | RecordState::Unspecified,
+            RecordState::Held
+            | RecordState::RolledForward
+            | RecordState::Expired
+            | RecordState::Carried
+            | RecordState::Unspecified,
         )
         | Err(_) => record.reason.clone(),
     }
@@ -125,6 +136,24 @@ struct RecordJson {
     reason: Option<String>,
     settled: Option<String>,
     origins: Vec<OriginJson>,
+    rounded: String,
+    allocations: Vec<AllocationJson>,
+    decisions: Vec<DecisionJson>,
+}
+
+#[derive(Serialize)]
+struct AllocationJson {
+    tags: BTreeMap<String, String>,
+    quantity: String,
+}
+
+#[derive(Serialize)]
+struct DecisionJson {
+    decision: String,
+    reason: String,
+    by: String,
+    at: Option<String>,
+    held_for: String,
 }
 
 #[derive(Serialize)]
@@ -159,6 +188,27 @@ impl From<LedgerRecord> for RecordJson {
             reason: given(record.reason),
             settled: rfc3339(record.settled_unix_seconds),
             origins: record.origins.into_iter().map(Into::into).collect(),
+            rounded: record.rounded,
+            allocations: record.allocations.into_iter().map(Into::into).collect(),
+            decisions: record.decisions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Allocation> for AllocationJson {
+    fn from(part: Allocation) -> Self {
+        Self { tags: part.tags.into_iter().collect(), quantity: part.quantity }
+    }
+}
+
+impl From<DecisionNote> for DecisionJson {
+    fn from(note: DecisionNote) -> Self {
+        Self {
+            decision: enum_name(note.decision().as_str_name()),
+            reason: note.reason,
+            by: note.decided_by,
+            at: rfc3339(note.decided_unix_seconds),
+            held_for: note.held_for,
         }
     }
 }
@@ -228,7 +278,8 @@ ID  HOUR                  PRODUCT  CUSTOMER      DIMENSION  QUANTITY  STATE     
             "carried_in": "0", "billed": "1234000000", "carried_out": "567890", "attempts": 1,
             "deadline": "2026-11-23T08:00:00Z", "next_attempt": null, "receipt": "receipt-7", "presumed": false,
             "reason": null, "settled": "2026-11-22T09:06:00Z",
-            "origins": [{"hour": "2026-11-22T07:00:00Z", "amount": "3"}],
+            "origins": [{"hour": "2026-11-22T07:00:00Z", "amount": "3"}], "rounded": "0", "allocations": [],
+            "decisions": [],
         });
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], expected);

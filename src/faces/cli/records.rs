@@ -48,6 +48,8 @@ enum State {
     Held,
     RolledForward,
     Expired,
+    Carried,
+    WrittenOff,
 }
 
 impl From<State> for RecordState {
@@ -58,6 +60,8 @@ impl From<State> for RecordState {
             State::Held => Self::Held,
             State::RolledForward => Self::RolledForward,
             State::Expired => Self::Expired,
+            State::Carried => Self::Carried,
+            State::WrittenOff => Self::WrittenOff,
         }
     }
 }

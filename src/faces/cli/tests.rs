@@ -83,6 +83,7 @@ pub(super) fn accepted() -> LedgerRecord {
         carried_in: "0".to_owned(),
         billed: "1234000000".to_owned(),
         carried_out: "567890".to_owned(),
+        rounded: "0".to_owned(),
         attempts: 1,
         deadline_unix_seconds: TEN + 22 * HOUR,
         receipt: "receipt-7".to_owned(),
@@ -277,7 +278,7 @@ impl UsageService for Canned {
         if !refusals.is_empty() {
             return Err(refusals.remove(0));
         }
-        Ok(Response::new(RecordResponse { accepted, duplicates: 0, rejected, late: 0 }))
+        Ok(Response::new(RecordResponse { accepted, rejected, ..RecordResponse::default() }))
     }
 
     type RecordStreamStream = tokio_stream::Empty<Result<RecordStreamResponse, Status>>;
@@ -490,7 +491,7 @@ prod     bolt      active  2026-11-22T10:00:00Z  012345678901
     let customer: serde_json::Value = serde_json::from_str(&put.out).unwrap();
     let expected = serde_json::json!({
         "product": "p", "key": "acme", "state": "active", "since": null, "account_id": "012345678901",
-        "license_arn": null, "customer_identifier": null,
+        "license_arn": null, "customer_identifier": null, "last_hour_ends": null, "not_subscribed": false,
     });
     assert_eq!(customer, expected);
     for line in

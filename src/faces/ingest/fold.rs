@@ -11,9 +11,10 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::{
     base::proto::{Rejection, UsageEvent, rejection::Reason},
     domain::{
-        bucket::MAX_TOTAL,
+        bucket::{MAX_TOTAL, Usage},
         identity::Identity,
         product::{Catalog, DimensionIndex, ProductIndex},
+        tags::TagSet,
         time::{Hour, Timestamp},
         usage::{Event, Placed, Refusal, TimeBounds, place},
     },
@@ -48,15 +49,15 @@ impl Hasher {
         Self { key }
     }
 
-    /// The same id in another product, customer or dimension is another event.
-    fn hash(&self, product: ProductIndex, catalog: &Catalog, event: &UsageEvent) -> u128 {
+    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
+    fn hash(&self, product: ProductIndex, catalog: &Catalog, event: &UsageEvent, name: &str) -> u128 {
         let code = catalog.product(product).map_or("", |product| &*product.code);
         let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
         for text in [code, &event.customer, &event.dimension] {
             hasher.write_usize(text.len());
             hasher.write(text.as_bytes());
         }
-        hasher.write(event.event_id.as_bytes());
+        hasher.write(name.as_bytes());
         hasher.finish128().as_u128()
     }
 }
@@ -85,11 +86,13 @@ pub(super) fn fold(
                 continue;
             }
         };
+        let hash = |name| hasher.hash(placed.product, catalog, event, name);
+        let subject = placed.by_subject.then(|| hash(&event.subject));
         if event.event_id.is_empty() {
-            folded.add(&mut folds, index, placed, customer, &event.customer);
+            folded.add(&mut folds, index, entry(placed, customer, subject), &event.customer);
         } else {
-            let hash = hasher.hash(placed.product, catalog, event);
-            folded.delta.identified.push(Identified { entry: entry(placed, customer), hash, index });
+            let hash = hash(&event.event_id);
+            folded.delta.identified.push(Identified { entry: entry(placed, customer, subject), hash, index });
         }
     }
     folded.delta.events = events.len();
@@ -104,18 +107,21 @@ fn parse(event: &UsageEvent) -> Event<'_> {
         quantity: event.quantity,
         time: (event.time_unix_nano > 0).then(|| Timestamp::from_unix_nanos(event.time_unix_nano)),
         event_id: &event.event_id,
-        has_tags: !event.tags.is_empty(),
+        subject: &event.subject,
+        tags: event.tags.iter().map(|(key, value)| (&**key, &**value)).collect(),
     }
 }
 
-fn entry(placed: Placed, customer: CustomerRef) -> Entry {
+fn entry(placed: Placed, customer: CustomerRef, subject: Option<u128>) -> Entry {
     Entry {
         product: placed.product,
         customer,
         dimension: placed.dimension,
         hour: placed.hour,
-        amount: placed.amount.into(),
+        usage: placed.usage,
         events: 1,
+        tags: placed.tags,
+        subject,
     }
 }
 
@@ -142,7 +148,8 @@ fn customer(
     Ok(CustomerRef::New { key: Arc::from(key), identity })
 }
 
-type FoldKey<'a> = (ProductIndex, &'a str, DimensionIndex, Hour);
+/// Events that agree in all this add up. Distinct subjects do not.
+type FoldKey<'a> = (ProductIndex, &'a str, DimensionIndex, Hour, Option<TagSet>, Option<u128>);
 
 impl Folded {
     /// The delta to hand over, once.
@@ -150,24 +157,22 @@ impl Folded {
         Delta { mark, ..std::mem::take(&mut self.delta) }
     }
 
-    fn add<'a>(
-        &mut self,
-        folds: &mut HashMap<FoldKey<'a>, usize>,
-        index: u32,
-        placed: Placed,
-        customer: CustomerRef,
-        key: &'a str,
-    ) {
+    fn add<'a>(&mut self, folds: &mut HashMap<FoldKey<'a>, usize>, index: u32, entry: Entry, key: &'a str) {
         let next = self.delta.folded.len();
-        let place = *folds.entry((placed.product, key, placed.dimension, placed.hour)).or_insert(next);
+        let fold_key = (entry.product, key, entry.dimension, entry.hour, entry.tags.clone(), entry.subject);
+        let place = *folds.entry(fold_key).or_insert(next);
         match self.delta.folded.get_mut(place) {
-            None => self.delta.folded.push(entry(placed, customer)),
-            Some(fold) if fold.amount + u128::from(placed.amount) > MAX_TOTAL => {
-                self.refusals.insert(index, Refusal::QuantityOverflow);
-                return;
-            }
+            None => self.delta.folded.push(entry),
             Some(fold) => {
-                fold.amount += u128::from(placed.amount);
+                // One subject, however many events: the first has counted it.
+                let usage = if entry.subject.is_some() { Usage::Unique(0) } else { entry.usage };
+                let mut sum = fold.usage;
+                sum.absorb(usage);
+                if sum.amount() > MAX_TOTAL {
+                    self.refusals.insert(index, Refusal::QuantityOverflow);
+                    return;
+                }
+                fold.usage = sum;
                 fold.events += 1;
             }
         }
@@ -213,6 +218,8 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::QuantityOverflow => Reason::QuantityOverflow,
         Refusal::TimeTooOld { .. } => Reason::TimeTooOld,
         Refusal::TimeInFuture { .. } => Reason::TimeInFuture,
+        Refusal::MissingSubject { .. } => Reason::MissingSubject,
+        Refusal::InvalidSubject { .. } => Reason::InvalidSubject,
         Refusal::InvalidTags { .. } => Reason::InvalidTags,
         Refusal::LimitReached { .. } => Reason::LimitReached,
     }
@@ -224,19 +231,31 @@ mod tests {
     use crate::domain::{
         identity::IdentityMode,
         product::{Aggregate, Dimension, Product},
-        quantity::Unit,
+        quantity::{Rounding, Unit},
     };
     use std::time::Duration;
 
     fn catalog(open: bool) -> Catalog {
-        let dimension =
-            |name: &str, aggregate| Dimension { name: name.into(), aggregate, unit: Unit::default() };
+        let dimension = |name: &str, aggregate| Dimension {
+            name: name.into(),
+            aggregate,
+            unit: Unit::default(),
+            rounding: Rounding::Down,
+            tags: name == "gb",
+        };
         Catalog::new(vec![Product {
             code: "prod".into(),
             identity: IdentityMode::Account,
+            former: None,
             open,
             zero_records: true,
-            dimensions: vec![dimension("requests", Aggregate::Sum), dimension("calls", Aggregate::Count)],
+            dimensions: vec![
+                dimension("requests", Aggregate::Sum),
+                dimension("calls", Aggregate::Count),
+                dimension("users", Aggregate::Unique),
+                dimension("seats", Aggregate::Latest { hold: false }),
+                dimension("gb", Aggregate::Sum),
+            ],
         }])
     }
 
@@ -262,7 +281,8 @@ mod tests {
     #[test]
     fn events_without_ids_are_added_up_and_others_are_not() {
         let folded = folded(true, &[event(A, 1, ""), event(A, 2, ""), event(B, 4, ""), event(A, 8, "x")]);
-        let amounts: Vec<_> = folded.delta.folded.iter().map(|entry| (entry.amount, entry.events)).collect();
+        let amounts: Vec<_> =
+            folded.delta.folded.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
         assert_eq!(amounts, [(3, 2), (4, 1)]);
         assert_eq!(folded.delta.identified.len(), 1);
     }
@@ -310,11 +330,43 @@ mod tests {
     #[test]
     fn an_id_means_one_event_of_one_customer_and_dimension() {
         let (catalog, hasher) = (catalog(true), Hasher::new(7));
-        let hash = |event: &UsageEvent| hasher.hash(ProductIndex(0), &catalog, event);
+        let hash = |event: &UsageEvent| hasher.hash(ProductIndex(0), &catalog, event, &event.event_id);
         let first = event(A, 1, "x");
         assert_eq!(hash(&first), hash(&event(A, 2, "x")));
         assert_ne!(hash(&first), hash(&event(B, 1, "x")));
         assert_ne!(hash(&first), hash(&UsageEvent { dimension: "calls".to_owned(), ..first.clone() }));
-        assert_ne!(Hasher::new(8).hash(ProductIndex(0), &catalog, &first), hash(&first));
+        assert_ne!(Hasher::new(8).hash(ProductIndex(0), &catalog, &first, "x"), hash(&first));
+    }
+
+    #[test]
+    fn subjects_fold_only_into_themselves_and_count_once() {
+        let user = |subject: &str| UsageEvent {
+            dimension: "users".to_owned(),
+            subject: subject.to_owned(),
+            ..event(A, 9, "")
+        };
+        let folded = folded(true, &[user("ann"), user("bob"), user("ann")]);
+        let amounts: Vec<_> =
+            folded.delta.folded.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
+        assert_eq!(amounts, [(1, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn of_two_levels_in_one_request_the_later_stands() {
+        let seats = |quantity| UsageEvent { dimension: "seats".to_owned(), ..event(A, quantity, "") };
+        let folded = folded(true, &[seats(9), seats(4)]);
+        assert_eq!(folded.delta.folded[0].usage.amount(), 4);
+    }
+
+    #[test]
+    fn sets_of_tags_are_added_up_apart() {
+        let tagged = |team: &str, quantity| UsageEvent {
+            dimension: "gb".to_owned(),
+            tags: [("team".to_owned(), team.to_owned())].into(),
+            ..event(A, quantity, "")
+        };
+        let folded = folded(true, &[tagged("a", 1), tagged("b", 2), tagged("a", 4)]);
+        let amounts: Vec<_> = folded.delta.folded.iter().map(|entry| entry.usage.amount()).collect();
+        assert_eq!(amounts, [5, 2]);
     }
 }

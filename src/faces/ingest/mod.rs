@@ -78,6 +78,7 @@ impl Ingest {
             accepted: total.accepted,
             duplicates: total.duplicates,
             late: total.late,
+            untagged: total.untagged,
             rejected: folded.rejections(),
         }
     }

@@ -129,6 +129,7 @@ async fn resolve(ingest: &Ingest, pending: Pending) -> Result<RecordStreamRespon
                 duplicates: answer.duplicates,
                 rejected: answer.rejected,
                 late: answer.late,
+                untagged: answer.untagged,
             })
         }
     }

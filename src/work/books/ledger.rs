@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
+        backoff::slow_retry,
         product::ProductIndex,
         record::{Delivery, HoldReason, Outcome, Record, RecordId, Settled, missed, rolled},
-        seal::open_hour,
         time::{Hour, Timestamp},
     },
-    worlds::store::{Batch, Table, keys, values::encode},
+    worlds::store::{Batch, Store, StoreError, Table, keys, load, values::encode},
 };
 
 use super::{Books, Series, Tally};
+
+/// A record is back among the pending ones.
+pub type Resumed = (Record, Delivery);
 
 /// A change in a pending record's fate.
 #[derive(Clone, Debug)]
@@ -33,46 +36,121 @@ impl Books {
                 return None;
             }
             Settlement::Done(record, attempts, outcome) => {
+                self.note_answer(record, outcome, batch);
                 (record, *attempts, final_outcome(record, outcome))
             }
             Settlement::Missed(record, delivery) => {
-                let current = open_hour(Hour::containing(now), self.watermark, now);
-                (record, delivery.attempts, self.give_up(record, delivery, current))
+                (record, delivery.attempts, self.give_up(record, delivery, now))
             }
         };
         let key = keys::record(record.id);
         let settled = Settled { record: (**record).clone(), attempts, outcome, at: now };
         let table = match settled.outcome {
             Outcome::Held { .. } => Table::Held,
-            Outcome::Accepted { .. } | Outcome::RolledForward { .. } | Outcome::Expired => Table::Receipts,
+            Outcome::Accepted { .. }
+            | Outcome::RolledForward { .. }
+            | Outcome::Expired
+            | Outcome::Carried { .. }
+            | Outcome::WrittenOff => Table::Receipts,
         };
         batch.put(table, key, encode(&settled));
         batch.delete(Table::Records, key);
         batch.delete(Table::Deliveries, key);
         self.tally.note_not_pending(&settled.record.product);
         self.tally.note_settled(&settled);
+        self.wait_for_subscription(&settled, now);
         Some(settled)
     }
 
-    /// Decides about a record past its deadline, and carries what rolls forward, in the same batch.
-    fn give_up(&mut self, record: &Record, delivery: &Delivery, current: Hour) -> Outcome {
-        let outcome = missed(record, delivery, self.rules.missed, current);
-        if let Outcome::RolledForward { into } = &outcome {
-            let Some((product, series)) = self.series_of_record(record) else {
-                // Its customer or dimension left the configuration: there is no bucket to carry it into.
-                let reason = HoldReason::Missed;
-                return Outcome::Held { reason, detail: delivery.last_error.clone() };
-            };
-            self.carry_into(*into, product, series, &rolled(record));
+    fn note_answer(&self, record: &Record, outcome: &Outcome, batch: &mut Batch) {
+        match outcome {
+            Outcome::Accepted { .. } => self.note_subscription(record, true, batch),
+            Outcome::Held { reason: HoldReason::NotSubscribed, .. } => {
+                self.note_subscription(record, false, batch);
+            }
+            _ => {}
         }
-        outcome
     }
 
-    fn series_of_record(&self, record: &Record) -> Option<(ProductIndex, Series)> {
+    /// Decides about a record past its deadline, and carries what rolls forward, in the same batch.
+    fn give_up(&mut self, record: &Record, delivery: &Delivery, now: Timestamp) -> Outcome {
+        let held = Outcome::Held { reason: HoldReason::Missed, detail: delivery.last_error.clone() };
+        // Without a place in the configuration there is no bucket to carry it into; a closing customer has no later
+        // hour.
+        let place = self.series_of_record(record).filter(|(_, series)| !self.is_closing(*series));
+        let current = self.hour_for(place.map(|(_, series)| series.customer), Hour::containing(now), now);
+        match (missed(record, delivery, self.rules.missed, current), place) {
+            (Outcome::RolledForward { .. }, None) => held,
+            (Outcome::RolledForward { into }, Some((product, series))) => {
+                self.carry_into(into, product, series, &rolled(record));
+                Outcome::RolledForward { into }
+            }
+            (other, _) => other,
+        }
+    }
+
+    pub(super) fn series_of_record(&self, record: &Record) -> Option<(ProductIndex, Series)> {
         let product = self.rules.catalog.find(&record.product)?;
         let customer = self.roster.read().find(product, &record.customer)?;
         let dimension = self.rules.catalog.find_dimension(product, &record.dimension)?;
         Some((product, Series { customer, dimension }))
+    }
+
+    pub(super) fn is_closing(&self, series: Series) -> bool {
+        let roster = self.roster.read();
+        roster.get(series.customer).is_some_and(|customer| customer.standing.closing.is_some())
+    }
+
+    /// Plans the next attempt of a record that is held because AWS knows no subscription: one may be on its way.
+    pub(super) fn wait_for_subscription(&mut self, settled: &Settled, now: Timestamp) {
+        let Outcome::Held { reason: HoldReason::NotSubscribed, .. } = settled.outcome else { return };
+        let deadline = self.deadline(&settled.record);
+        let next = slow_retry(settled.record.hour, deadline, now);
+        self.waiting.extend(next.map(|moment| (moment, settled.record.id)));
+    }
+
+    /// When a record of a customer without a subscription is tried again.
+    pub fn next_slow_retry(&self) -> Timestamp {
+        self.waiting.first().map_or(Timestamp::MAX, |(moment, _)| *moment)
+    }
+
+    /// Puts some of the records whose slow retry is due back among the pending ones.
+    pub fn retry_slowly(
+        &mut self,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Vec<Resumed>, StoreError> {
+        const MOST: usize = 1000;
+        let mut resumed = Vec::new();
+        while let Some((moment, id)) = self.waiting.first().copied() {
+            if moment > now || resumed.len() >= MOST {
+                break;
+            }
+            self.waiting.pop_first();
+            // A person may have decided about it meanwhile.
+            if let Some(settled) = load::held(store, id)? {
+                resumed.push(self.resume(settled, now, batch));
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// Takes a held record back among the pending ones, exactly as it is.
+    pub(super) fn resume(&mut self, settled: Settled, now: Timestamp, batch: &mut Batch) -> Resumed {
+        self.tally.note_not_held(&settled);
+        let Settled { record, attempts, outcome, .. } = settled;
+        let (outcome_unknown, last_error) = match outcome {
+            Outcome::Held { reason, detail } => (reason == HoldReason::OutcomeUnknown, detail),
+            _ => (true, "".into()),
+        };
+        let delivery = Delivery { attempts, outcome_unknown, next_attempt: now, last_error };
+        let key = keys::record(record.id);
+        batch.put(Table::Records, key, encode(&record));
+        batch.put(Table::Deliveries, key, encode(&delivery));
+        batch.delete(Table::Held, key);
+        self.tally.note_pending(&record.product);
+        (record, delivery)
     }
 }
 
@@ -110,7 +188,21 @@ impl Tally {
                     self.held_units.entry((record.product.clone(), record.dimension.clone())).or_default();
                 *units = units.saturating_add(record.amounts.billed);
             }
-            Outcome::RolledForward { .. } | Outcome::Expired => {}
+            Outcome::RolledForward { .. }
+            | Outcome::Expired
+            | Outcome::Carried { .. }
+            | Outcome::WrittenOff => {}
+        }
+    }
+
+    pub(super) fn note_not_held(&mut self, settled: &Settled) {
+        let Outcome::Held { reason, .. } = &settled.outcome else { return };
+        let record = &settled.record;
+        if let Some(held) = self.held_records.get_mut(&(record.product.clone(), *reason)) {
+            *held = held.saturating_sub(1);
+        }
+        if let Some(units) = self.held_units.get_mut(&(record.product.clone(), record.dimension.clone())) {
+            *units = units.saturating_sub(record.amounts.billed);
         }
     }
 }

@@ -3,15 +3,18 @@
 //! Each operation changes the state in memory and adds the same change to a batch. The committer writes the batch and
 //! answers only then; should the write fail, these books are not used any more.
 
+mod customers;
+mod decisions;
 mod dedup;
 mod ledger;
 mod seal;
+mod subjects;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map},
     sync::Arc,
     time::Duration,
 };
@@ -20,28 +23,32 @@ use thiserror::Error;
 
 use crate::{
     domain::{
-        bucket::{Bucket, Carried},
+        bucket::{Bucket, Carry},
         deadline::Window,
-        product::{Catalog, DimensionIndex, ProductIndex},
+        product::{Aggregate, Catalog, DimensionIndex, ProductIndex},
         record::{HoldReason, MissedPolicy, RecordId},
         seal::first_watermark,
+        tags::TagSet,
         time::{Hour, Timestamp},
     },
     worlds::store::{
         Batch, Store, StoreError, Table,
         keys::{self, BucketKey},
         load,
-        values::{Producer, SealingState, encode},
+        values::{Number, Producer, SealingState, encode},
     },
 };
 
 use super::roster::{Customer, CustomerIndex, Roster};
 use dedup::Dedup;
 use seal::Sealing;
+use subjects::Subjects;
 
-pub use ledger::Settlement;
+pub use customers::{PutError, Registration};
+pub use decisions::DecideError;
+pub use ledger::{Resumed, Settlement};
 pub use seal::SealProgress;
-pub use usage::{PutError, RecordError};
+pub use usage::RecordError;
 
 /// What the books go by.
 #[derive(Clone, Debug)]
@@ -54,6 +61,8 @@ pub struct Rules {
     pub receipts_kept: Duration,
     pub max_customers: usize,
     pub max_open_buckets: usize,
+    pub max_open_subjects: u64,
+    pub max_open_tag_sets: usize,
 }
 
 #[derive(Debug)]
@@ -63,12 +72,22 @@ pub struct Books {
     started: Timestamp,
     open: BTreeMap<Hour, HashMap<Series, Bucket>>,
     open_buckets: usize,
-    /// Buckets whose change is not in the batch yet.
+    /// Distinct subjects that open buckets have counted.
+    open_subjects: u64,
+    /// Tagged parts of open buckets.
+    open_tag_sets: usize,
+    /// Buckets, and tagged parts of them, whose change is not in the batch yet.
     touched: HashSet<(Hour, Series)>,
+    touched_tags: HashSet<(Hour, Series, TagSet)>,
     watermark: Hour,
     sealing: Option<Sealing>,
+    /// Closing customers by the moment of their last seal.
+    closing: BTreeSet<(Timestamp, CustomerIndex)>,
+    /// Held records of customers without a subscription, by the moment of their next attempt.
+    waiting: BTreeSet<(Timestamp, RecordId)>,
     next_record: RecordId,
     dedup: Dedup,
+    subjects: Subjects,
     producers: HashMap<Arc<str>, Producer>,
     tally: Tally,
 }
@@ -112,6 +131,11 @@ pub enum OpenError {
          says `{now}`: put it back until it is billed, or give the new aggregate a dimension of its own"
     )]
     AggregateChanged { product: String, dimension: String, before: String, now: String },
+    #[error(
+        "product `{product}` changed to identity `{before}` a moment ago, and the hour from {until} is not sealed yet: put \
+         `{before}` back until it is, since one hour under two identities is billed twice"
+    )]
+    IdentityChangedTwice { product: String, before: String, until: Hour },
     #[error("customer `{customer}` of product `{product}`: {why}")]
     Customer { product: String, customer: String, why: String },
 }
@@ -136,9 +160,15 @@ impl Books {
             started: now,
             open: BTreeMap::new(),
             open_buckets: 0,
+            open_subjects: 0,
+            open_tag_sets: 0,
             touched: HashSet::new(),
+            touched_tags: HashSet::new(),
             watermark: sealing_state.watermark,
             sealing: None,
+            closing: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            subjects: Subjects::default(),
             producers: HashMap::new(),
             tally: Tally::default(),
         };
@@ -148,34 +178,31 @@ impl Books {
         books.load_roster(store)?;
         books.load_buckets(store)?;
         books.load_pending(store)?;
-        books.load_held(store)?;
+        books.load_held(store, now)?;
         if let Some(done) = sealing_state.unfinished {
             books.resume_sealing(done, now);
         }
         Ok(books)
     }
 
-    fn load_roster(&self, store: &dyn Store) -> Result<(), OpenError> {
+    fn load_roster(&mut self, store: &dyn Store) -> Result<(), OpenError> {
         let mut roster = self.roster.write();
         let mut fault = None;
-        load::customers(store, |product, key, entry| {
+        load::customers(store, |product, key, standing| {
             // A customer of a product that is not configured has nothing open: buckets are checked below.
             let Some(product_index) = self.rules.catalog.find(product).filter(|_| !product.is_empty()) else {
                 return Ok(());
             };
-            let customer = Customer {
-                product: product_index,
-                key: key.into(),
-                identity: entry.identity,
-                since: entry.since,
-                first_hour: entry.first_hour,
-            };
-            if let Err(taken) = roster.put(customer) {
-                fault.get_or_insert_with(|| OpenError::Customer {
-                    product: product.to_owned(),
-                    customer: key.to_owned(),
-                    why: taken.to_string(),
-                });
+            let seals_at = standing.seals_at(self.rules.grace);
+            match roster.put(Customer { product: product_index, key: key.into(), standing }) {
+                Ok(index) => self.closing.extend(seals_at.map(|moment| (moment, index))),
+                Err(taken) => {
+                    fault.get_or_insert_with(|| OpenError::Customer {
+                        product: product.to_owned(),
+                        customer: key.to_owned(),
+                        why: taken.to_string(),
+                    });
+                }
             }
             Ok(())
         })?;
@@ -188,14 +215,23 @@ impl Books {
         let mut fault = None;
         load::buckets(store, |key, bucket| {
             if let Some((product, series)) = self.series_of(&roster, key) {
-                self.note_open(product, series.dimension, bucket.total());
-                self.open.entry(key.hour).or_default().insert(series, bucket);
+                self.note_open(product, series.dimension, 0, bucket.total());
                 self.open_buckets += 1;
+                self.open_subjects += bucket.usage.subjects();
+                self.open.entry(key.hour).or_default().insert(series, bucket);
             } else {
                 fault.get_or_insert_with(|| OpenError::NotConfigured {
                     what: format!("usage of dimension `{}`", key.dimension),
                     product: key.product.to_owned(),
                 });
+            }
+            Ok(())
+        })?;
+        load::tagged(store, |key, tags, amount| {
+            let series = self.series_of(&roster, key).map(|(_, series)| series);
+            let bucket = series.and_then(|series| self.open.get_mut(&key.hour)?.get_mut(&series));
+            if bucket.is_some_and(|bucket| bucket.tagged.add(&tags, amount)) {
+                self.open_tag_sets += 1;
             }
             Ok(())
         })?;
@@ -224,13 +260,14 @@ impl Books {
         }
     }
 
-    fn load_held(&mut self, store: &dyn Store) -> Result<(), OpenError> {
+    fn load_held(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), OpenError> {
         const PAGE: usize = 1000;
         let mut from = RecordId(0);
         loop {
             let page = load::settled(store, Table::Held, from, PAGE)?;
             for settled in &page {
                 self.tally.note_settled(settled);
+                self.wait_for_subscription(settled, now);
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => from = RecordId(last.record.id.0 + 1),
@@ -264,13 +301,22 @@ impl Books {
     /// Puts the changed buckets into the batch. To be called once, when the batch is otherwise complete.
     pub fn flush(&mut self, batch: &mut Batch) {
         let touched = std::mem::take(&mut self.touched);
+        let touched_tags = std::mem::take(&mut self.touched_tags);
         let roster = self.roster.clone();
         let roster = roster.read();
         for (hour, series) in touched {
-            let bucket = self.open.get(&hour).and_then(|buckets| buckets.get(&series));
-            let key = self.bucket_key(&roster, hour, series);
-            if let (Some(bucket), Some(key)) = (bucket, key) {
-                batch.put(Table::Buckets, key, encode(bucket));
+            if let (Some(bucket), Some(key)) =
+                (self.bucket(hour, series), self.bucket_key(&roster, hour, series))
+            {
+                batch.put(Table::Buckets, key.encode(), encode(bucket));
+            }
+        }
+        for (hour, series, tags) in touched_tags {
+            let amount = self.bucket(hour, series).and_then(|bucket| bucket.tagged.get(&tags));
+            if let (Some(amount), Some(key)) = (amount, self.bucket_key(&roster, hour, series)) {
+                let mut key = keys::tagged_of(key);
+                key.extend(encode(&tags));
+                batch.put(Table::Tagged, key, encode(&Number(amount)));
             }
         }
     }
@@ -278,34 +324,57 @@ impl Books {
     /// The batch is on disk.
     pub fn committed(&mut self) {
         self.dedup.committed();
+        self.subjects.committed();
     }
 
-    fn bucket_key(&self, roster: &super::roster::Inner, hour: Hour, series: Series) -> Option<Vec<u8>> {
+    fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {
+        self.open.get(&hour)?.get(&series)
+    }
+
+    /// The bucket of an hour that is open, to be changed.
+    fn open_bucket(&mut self, hour: Hour, series: Series, aggregate: Aggregate) -> &mut Bucket {
+        self.touched.insert((hour, series));
+        match self.open.entry(hour).or_default().entry(series) {
+            hash_map::Entry::Occupied(open) => open.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                self.open_buckets += 1;
+                place.insert(Bucket::new(aggregate))
+            }
+        }
+    }
+
+    fn bucket_key<'a>(
+        &'a self,
+        roster: &'a super::roster::Inner,
+        hour: Hour,
+        series: Series,
+    ) -> Option<BucketKey<'a>> {
         let customer = roster.get(series.customer)?;
         let product = self.rules.catalog.product(customer.product)?;
         let dimension = product.dimensions.get(usize::from(series.dimension.0))?;
-        let key =
-            BucketKey { hour, product: &product.code, customer: &customer.key, dimension: &dimension.name };
-        Some(key.encode())
+        Some(BucketKey { hour, product: &product.code, customer: &customer.key, dimension: &dimension.name })
     }
 
-    /// Moves amounts from earlier hours into an open bucket.
-    fn carry_into(&mut self, hour: Hour, product: ProductIndex, series: Series, carried: &Carried) {
-        if carried.is_empty() {
+    /// Moves what an earlier hour left into an open bucket.
+    fn carry_into(&mut self, hour: Hour, product: ProductIndex, series: Series, carry: &Carry) {
+        let dimension = self.rules.catalog.dimension(product, series.dimension);
+        let Some(aggregate) = dimension.map(|dimension| dimension.aggregate).filter(|_| !carry.is_empty())
+        else {
             return;
-        }
-        let bucket = self.open.entry(hour).or_default().entry(series).or_insert_with(|| {
-            self.open_buckets += 1;
-            Bucket::default()
-        });
-        bucket.carried.merge(carried);
-        self.touched.insert((hour, series));
-        self.note_open(product, series.dimension, carried.total());
+        };
+        let bucket = self.open_bucket(hour, series, aggregate);
+        let (before, sets_before) = (bucket.total(), bucket.tagged.len());
+        bucket.take_in(carry);
+        let (after, sets) = (bucket.total(), bucket.tagged.len());
+        self.open_tag_sets += sets - sets_before;
+        self.touched_tags.extend(carry.tagged.iter().map(|(tags, _)| (hour, series, tags.clone())));
+        self.note_open(product, series.dimension, before, after);
     }
 
-    fn note_open(&mut self, product: ProductIndex, dimension: DimensionIndex, amount: u128) {
+    /// A bucket's total has changed.
+    fn note_open(&mut self, product: ProductIndex, dimension: DimensionIndex, before: u128, after: u128) {
         let open = self.tally.open_units.entry((product, dimension)).or_default();
-        *open = open.saturating_add(amount);
+        *open = open.saturating_sub(before).saturating_add(after);
     }
 }
 

@@ -2,15 +2,18 @@
 //!
 //! First the watermark moves: from that commit on no event enters the hour. Then its customers are sealed in the
 //! order of product code and key; each commit notes how far it came, so that a crash resumes there.
+//!
+//! A closing customer is sealed on its own, its open hour included, in one commit.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
     domain::{
         bucket::Bucket,
-        product::Product,
-        record::RecordId,
-        seal::{Billed, seal, seals_at},
+        customer::BilledAs,
+        product::{Dimension, Product},
+        record::{HoldReason, Outcome, Record, RecordId, Settled},
+        seal::{Billed, Occasion, postpone, seal, seals_at},
         time::{Hour, Timestamp},
     },
     work::roster::{Customer, CustomerIndex, Inner},
@@ -20,10 +23,19 @@ use crate::{
     },
 };
 
-use super::{Books, DimensionIndex, Series};
+use super::{Books, DimensionIndex, Series, Subjects};
 
 /// How many buckets and zero claims one step looks at: a few milliseconds of work.
 const STEP: usize = if cfg!(test) { 3 } else { 1000 };
+
+/// Whose hour is being sealed.
+struct Turn<'a> {
+    index: CustomerIndex,
+    customer: &'a Customer,
+    product: &'a Product,
+    hour: Hour,
+    is_last: bool,
+}
 
 /// An hour on its way from open to sealed.
 #[derive(Debug)]
@@ -42,8 +54,13 @@ pub struct SealProgress {
 }
 
 impl Books {
-    /// When the next hour is due.
+    /// When the next hour, or a closing customer, is due.
     pub fn next_seal(&self) -> Timestamp {
+        let closing = self.closing.first().map_or(Timestamp::MAX, |(moment, _)| *moment);
+        self.next_hour().min(closing)
+    }
+
+    fn next_hour(&self) -> Timestamp {
         seals_at(self.watermark, self.started, self.rules.grace, &self.rules.window)
     }
 
@@ -57,7 +74,11 @@ impl Books {
         let mut left = STEP;
         while left > 0 {
             if self.sealing.is_none() {
-                if self.next_seal() > now {
+                if let Some((_, index)) = self.closing.first().copied().filter(|(moment, _)| *moment <= now) {
+                    left = left.saturating_sub(self.seal_last_hours(index, now, batch, &mut progress));
+                    continue;
+                }
+                if self.next_hour() > now {
                     break;
                 }
                 self.close_hour(now);
@@ -70,6 +91,7 @@ impl Books {
                     forgotten.is_none_or(|buckets| buckets.is_empty()),
                     "a bucket was left out of its seal"
                 );
+                Subjects::drop_hour(self.watermark, batch);
                 progress.hours += 1;
                 left = left.saturating_sub(1);
             }
@@ -123,9 +145,10 @@ impl Books {
     /// Whether a customer that used nothing gets a zero record (I8). One that AWS would refuse for its age claims
     /// nothing.
     fn claims_zero(&self, product: &Product, customer: &Customer, hour: Hour, now: Timestamp) -> bool {
+        let standing = &customer.standing;
         product.zero_records
-            && hour >= customer.first_hour
-            && customer.since.is_none_or(|since| since < hour.end())
+            && standing.claims_zero(hour)
+            && matches!(standing.billed_as(product, hour), BilledAs::Identity(_))
             && now < self.rules.window.deadline(hour)
     }
 
@@ -158,35 +181,125 @@ impl Books {
         let catalog = self.rules.catalog.clone();
         let Some(customer) = roster.get(index) else { return 1 };
         let Some(product) = catalog.product(customer.product) else { return 1 };
-        let hour = self.watermark;
-        let claims_zero = self.claims_zero(product, customer, hour, now);
-        let billed = Billed {
-            product: product.code.clone(),
-            customer: customer.key.clone(),
-            identity: customer.identity.clone(),
-            since: customer.since,
-        };
-        for (dimension, place) in product.dimensions.iter().zip(0..) {
-            let series = Series { customer: index, dimension: DimensionIndex(place) };
-            let bucket = self.take_bucket(roster, hour, series, batch);
-            if bucket.is_none() && !claims_zero {
-                continue;
-            }
-            let bucket = bucket.unwrap_or_default();
-            let sealed = seal(self.next_record, hour, &billed, dimension, &bucket, claims_zero);
-            if let Some(record) = sealed.record {
-                batch.put(Table::Records, keys::record(record.id), encode(&record));
-                self.next_record = RecordId(self.next_record.0 + 1);
-                self.tally.note_pending(&record.product);
-                progress.records += 1;
-            }
-            self.note_sealed(customer, series, bucket.total());
-            self.carry_into(hour.next(), customer.product, series, &sealed.carry);
-        }
+        let turn = Turn { index, customer, product, hour: self.watermark, is_last: false };
+        self.seal_dimensions(roster, &turn, now, batch, progress);
         if let Some(sealing) = &mut self.sealing {
             sealing.last_done = Some((product.code.to_string(), customer.key.to_string()));
         }
         product.dimensions.len().max(1)
+    }
+
+    /// Seals every hour of a closing customer up to now, the open one included; returns how many buckets it looked at.
+    fn seal_last_hours(
+        &mut self,
+        index: CustomerIndex,
+        now: Timestamp,
+        batch: &mut Batch,
+        progress: &mut SealProgress,
+    ) -> usize {
+        self.closing.retain(|(_, closing)| *closing != index);
+        let (catalog, roster) = (self.rules.catalog.clone(), self.roster.clone());
+        let mut roster = roster.write();
+        let Some(customer) = roster.get(index).cloned() else { return 1 };
+        let Some(product) = catalog.product(customer.product) else { return 1 };
+        let first = customer.standing.watermark(self.watermark).next();
+        let last = Hour::containing(now).max(first);
+        let mut looked_at = 1;
+        for hour in (first.index()..=last.index()).map(Hour::from_index) {
+            let turn = Turn { index, customer: &customer, product, hour, is_last: hour == last };
+            self.seal_dimensions(&roster, &turn, now, batch, progress);
+            looked_at += product.dimensions.len();
+        }
+        roster.update(index, |standing| {
+            standing.sealed_through = Some(last);
+            if let Some(closing) = &mut standing.closing {
+                closing.is_sealed = true;
+            }
+        });
+        self.put_roster_row(&roster, index, batch);
+        looked_at
+    }
+
+    fn seal_dimensions(
+        &mut self,
+        roster: &Inner,
+        turn: &Turn<'_>,
+        now: Timestamp,
+        batch: &mut Batch,
+        progress: &mut SealProgress,
+    ) {
+        let claims_zero = self.claims_zero(turn.product, turn.customer, turn.hour, now);
+        for (dimension, place) in turn.product.dimensions.iter().zip(0..) {
+            let series = Series { customer: turn.index, dimension: DimensionIndex(place) };
+            let bucket = self.take_bucket(roster, turn.hour, series, batch);
+            if bucket.is_none() && !claims_zero {
+                continue;
+            }
+            let bucket = bucket.unwrap_or_else(|| Bucket::new(dimension.aggregate));
+            self.note_open(turn.customer.product, series.dimension, bucket.total(), 0);
+            self.seal_bucket(turn, dimension, series, &bucket, claims_zero, now, batch, progress);
+        }
+    }
+
+    /// Makes of a bucket a record that is sent, or one that is held, or leaves it to the next hour.
+    #[expect(clippy::too_many_arguments, reason = "where it comes from, and where it goes")]
+    fn seal_bucket(
+        &mut self,
+        turn: &Turn<'_>,
+        dimension: &Dimension,
+        series: Series,
+        bucket: &Bucket,
+        claims_zero: bool,
+        now: Timestamp,
+        batch: &mut Batch,
+        progress: &mut SealProgress,
+    ) {
+        let Turn { customer, product, hour, is_last, .. } = *turn;
+        let standing = &customer.standing;
+        let billed_as = standing.billed_as(product, hour);
+        if billed_as == BilledAs::Later && !is_last && !standing.is_closed() {
+            let carry = postpone(hour, dimension, bucket);
+            return self.carry_into(hour.next(), customer.product, series, &carry);
+        }
+        let (identity, held_for) = match billed_as {
+            _ if standing.is_closed() => (&standing.identity, Some(HoldReason::NotBillable)),
+            BilledAs::Identity(identity) => (identity, None),
+            BilledAs::Later | BilledAs::Unknown => (&standing.identity, Some(HoldReason::NoIdentity)),
+        };
+        let billed = Billed {
+            product: product.code.clone(),
+            customer: customer.key.clone(),
+            identity: identity.clone(),
+            since: standing.since,
+        };
+        let occasion = Occasion { hour, claims_zero, is_last: is_last || standing.is_closed() };
+        let sealed = seal(self.next_record, occasion, &billed, dimension, bucket);
+        if let Some(record) = sealed.record {
+            self.next_record = RecordId(self.next_record.0 + 1);
+            progress.records += 1;
+            match held_for {
+                None => {
+                    batch.put(Table::Records, keys::record(record.id), encode(&record));
+                    self.tally.note_pending(&record.product);
+                }
+                Some(reason) => self.hold_at_seal(record, reason, now, batch),
+            }
+        }
+        self.carry_into(hour.next(), customer.product, series, &sealed.carry);
+    }
+
+    /// Keeps in plain sight what may not be sent.
+    fn hold_at_seal(&mut self, record: Record, reason: HoldReason, now: Timestamp, batch: &mut Batch) {
+        let detail = match reason {
+            HoldReason::NotBillable => "used after the customer's last hour was sealed",
+            _ => {
+                "the product's identity has changed: register the customer under the new one, then carry this"
+            }
+        };
+        let outcome = Outcome::Held { reason, detail: detail.into() };
+        let settled = Settled { record, attempts: 0, outcome, at: now };
+        batch.put(Table::Held, keys::record(settled.record.id), encode(&settled));
+        self.tally.note_settled(&settled);
     }
 
     fn take_bucket(
@@ -198,15 +311,16 @@ impl Books {
     ) -> Option<Bucket> {
         let bucket = self.open.get_mut(&hour)?.remove(&series)?;
         self.open_buckets -= 1;
+        self.open_subjects = self.open_subjects.saturating_sub(bucket.usage.subjects());
+        self.open_tag_sets -= bucket.tagged.len();
         if let Some(key) = self.bucket_key(roster, hour, series) {
-            batch.delete(Table::Buckets, key);
+            batch.delete(Table::Buckets, key.encode());
+            if !bucket.tagged.is_empty() {
+                let parts = keys::tagged_of(key);
+                batch.delete_range(Table::Tagged, parts.clone(), keys::after(parts));
+            }
         }
         Some(bucket)
-    }
-
-    fn note_sealed(&mut self, customer: &Customer, series: Series, total: u128) {
-        let open = self.tally.open_units.entry((customer.product, series.dimension)).or_default();
-        *open = open.saturating_sub(total);
     }
 
     fn note_progress(&self, batch: &mut Batch) {

@@ -15,11 +15,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{
-        identity::Identity,
-        record::{Outcome, Record},
+        bucket::Usage,
+        customer::State,
+        record::{Amounts, Decision, DecisionKind, Outcome, Record},
+        tags::tests::tag_set,
     },
     work::{
-        delta::{Delta, Identified},
+        delta::{Delta, Entry, Identified},
         sample,
     },
     worlds::store::MemoryStore,
@@ -110,10 +112,12 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.rng.u8(0..10) {
-            0..4 => self.send(),
-            4..7 => self.seal(),
-            7 => self.now = self.now.plus(Duration::from_mins(self.rng.u64(1..200))),
+        match self.rng.u8(0..20) {
+            0..8 => self.send(),
+            8..14 => self.seal(),
+            14 | 15 => self.now = self.now.plus(Duration::from_mins(self.rng.u64(1..200))),
+            16 => self.close_or_reopen(),
+            17 => self.decide(),
             _ => self.submit(),
         }
         self.check();
@@ -187,6 +191,27 @@ impl World {
         });
     }
 
+    fn close_or_reopen(&mut self) {
+        let (account, reopens) = (ACCOUNTS[self.rng.usize(0..4)], self.rng.bool());
+        self.commit(|books, _, now, batch| {
+            if reopens {
+                let registration = sample::registration(account, account, Hour::containing(now));
+                drop(books.put_customer(Registration { reopens, ..registration }, batch));
+            } else {
+                books.close_customer(ProductIndex(0), account, now, batch);
+            }
+        });
+    }
+
+    /// A person decides about some of the held records, where that is possible.
+    fn decide(&mut self) {
+        let kind = DecisionKind::ALL[self.rng.usize(0..3)];
+        let held = load::settled(&self.store, Table::Held, RecordId(0), self.rng.usize(1..4)).unwrap();
+        let ids = held.iter().map(|settled| settled.record.id).collect();
+        let decision = Decision { kind, reason: "a test".into(), by: "me".into(), at: self.now };
+        self.commit(|books, store, _, batch| drop(books.decide(&ids, &decision, store, batch)));
+    }
+
     fn check(&mut self) {
         let mut on_disk = Sums::new();
         let mut add = |customer: &str, dimension: &str, amount: u128| {
@@ -200,7 +225,7 @@ impl World {
         })
         .unwrap();
         let mut slots = BTreeSet::new();
-        for (record, rolled) in all_records(&self.store) {
+        for (record, has_moved_on) in all_records(&self.store) {
             assert!(
                 slots.insert((record.slot(), record.product.clone())),
                 "two records for {:?}",
@@ -208,12 +233,19 @@ impl World {
             );
             let first = self.first_seen.entry(record.id).or_insert_with(|| record.clone());
             assert_eq!(*first, record, "a record has changed");
-            if !rolled {
-                add(&record.customer, &record.dimension, record.amounts.billed);
-            }
+            let Amounts { billed, rounded, .. } = record.amounts;
+            // What rounding added was never used; what it took away is gone.
+            let amount =
+                if has_moved_on { rounded.min(0).unsigned_abs() } else { unrounded(billed, rounded) };
+            add(&record.customer, &record.dimension, amount);
+            let parts: u128 = record.allocations.iter().map(|part| part.billed).sum();
+            assert!(record.allocations.is_empty() || parts == billed, "{record:?}");
         }
         self.sums.retain(|_, sum| *sum > 0);
         assert_eq!(on_disk, self.sums, "counted and on disk differ");
+        let held: u64 = self.books.tally().held_records.values().sum();
+        let on_disk = load::settled(&self.store, Table::Held, RecordId(0), usize::MAX).unwrap().len();
+        assert_eq!(held, on_disk as u64, "the tally of held records is off");
         let open: u128 = self.books.tally().open_units.values().sum();
         let mut buckets = 0;
         load::buckets(&self.store, |_, bucket| {
@@ -237,11 +269,14 @@ fn all_records(store: &MemoryStore) -> Vec<(Record, bool)> {
         .collect();
     for table in [Table::Receipts, Table::Held] {
         for settled in load::settled(store, table, RecordId(0), usize::MAX).unwrap() {
-            let rolled = matches!(settled.outcome, Outcome::RolledForward { .. });
-            records.push((settled.record, rolled));
+            records.push((settled.record, settled.outcome.moved_on()));
         }
     }
     records
+}
+
+fn unrounded(billed: u128, rounded: i128) -> u128 {
+    u128::try_from(i128::try_from(billed).unwrap() - rounded).unwrap()
 }
 
 fn series(event: &Event) -> (String, String) {
@@ -251,7 +286,11 @@ fn series(event: &Event) -> (String, String) {
 
 fn delta(events: &[Event]) -> Delta {
     let identified = |(event, index): (&Event, u32)| Identified {
-        entry: sample::entry(event.customer, event.dimension, event.hour, event.amount.into()),
+        entry: Entry {
+            tags: (event.dimension == 1 && event.id % 3 > 0)
+                .then(|| tag_set(&[("team", ["red", "blue"][usize::from(event.id % 3 == 1)])])),
+            ..sample::entry(event.customer, event.dimension, event.hour, event.amount.into())
+        },
         hash: event.id,
         index,
     };
@@ -276,13 +315,8 @@ proptest! {
 #[test]
 fn a_customer_whose_identity_changes_keeps_one_slot_an_hour() {
     let mut world = World::new(1);
-    let put = |account: &'static str| Customer {
-        product: ProductIndex(0),
-        key: "acme".into(),
-        identity: Identity::Account { account_id: account.into() },
-        since: None,
-        first_hour: Hour::containing("2026-11-29T21:30:00Z".parse().unwrap()),
-    };
+    let hour = Hour::containing("2026-11-29T21:30:00Z".parse().unwrap());
+    let put = |account| sample::registration("acme", account, hour);
     let mut batch = Batch::default();
     world.books.put_customer(put(ACCOUNTS[0]), &mut batch).unwrap();
     world.books.put_customer(put(ACCOUNTS[1]), &mut batch).unwrap();
@@ -301,33 +335,21 @@ fn a_zero_record_is_claimed_for_every_active_customer_and_dimension() {
     world.rng = Rng::with_seed(7);
     let mut batch = Batch::default();
     for account in ACCOUNTS {
-        let customer = Customer {
-            product: ProductIndex(0),
-            key: account.into(),
-            identity: Identity::Account { account_id: account.into() },
-            since: None,
-            first_hour: Hour::containing(world.now),
-        };
+        let customer = sample::registration(account, account, Hour::containing(world.now));
         world.books.put_customer(customer, &mut batch).unwrap();
     }
     world.now = world.now.plus(Duration::from_mins(40));
     while world.books.seal_step(world.now, &mut batch).more {}
     world.store.commit(batch).unwrap();
     let records = all_records(&world.store);
-    assert_eq!(records.len(), ACCOUNTS.len() * 2);
+    assert_eq!(records.len(), ACCOUNTS.len() * 4);
     assert!(records.iter().all(|(record, _)| record.quantity.is_zero()));
 }
 
 #[test]
 fn no_identity_changes_hands_in_the_middle_of_a_seal() {
     let mut world = World::new(1);
-    let customer = |key: &str, account: &'static str| Customer {
-        product: ProductIndex(0),
-        key: key.into(),
-        identity: Identity::Account { account_id: account.into() },
-        since: None,
-        first_hour: Hour::FIRST,
-    };
+    let customer = |key: &str, account| sample::registration(key, account, Hour::FIRST);
     let mut batch = Batch::default();
     for (key, account) in ["a", "b", "c", "d"].into_iter().zip(ACCOUNTS) {
         world.books.put_customer(customer(key, account), &mut batch).unwrap();
@@ -338,4 +360,197 @@ fn no_identity_changes_hands_in_the_middle_of_a_seal() {
     assert_eq!(moved, Err(PutError::Sealing));
     while world.books.seal_step(world.now, &mut batch).more {}
     assert!(world.books.put_customer(customer("a", "000000000009"), &mut batch).is_ok());
+}
+
+/// Runs work and writes what it changed, as the committer does.
+fn write<T>(world: &mut World, work: impl FnOnce(&mut Books, &MemoryStore, Timestamp, &mut Batch) -> T) -> T {
+    let mut batch = Batch::default();
+    let answer = work(&mut world.books, &world.store, world.now, &mut batch);
+    world.books.flush(&mut batch);
+    world.store.commit(batch).unwrap();
+    world.books.committed();
+    answer
+}
+
+fn count(world: &mut World, entry: Entry) {
+    let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
+    let recorded = write(world, |books, store, now, batch| books.record(&delta, store, now, batch).unwrap());
+    assert!(recorded.refused_folds.is_empty(), "{recorded:?}");
+}
+
+fn seal_all(world: &mut World) {
+    while write(world, |books, _, now, batch| books.seal_step(now, batch)).more {}
+}
+
+fn crash(world: &mut World) {
+    world.store = world.store.crash();
+    world.books = Books::open(&world.store, world.rules.clone(), Arc::default(), world.now).unwrap();
+}
+
+fn of_dimension(world: &World, dimension: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = all_records(&world.store).into_iter().map(|(record, _)| record).collect();
+    records.retain(|record| *record.dimension == *dimension && record.bills_something());
+    records.sort_by_key(|record| record.id);
+    records
+}
+
+#[test]
+fn a_distinct_subject_counts_once_an_hour_also_across_a_crash() {
+    let mut world = World::new(1);
+    let hour = Hour::containing(world.now);
+    let user = |subject| Entry {
+        usage: Usage::Unique(1),
+        subject: Some(subject),
+        ..sample::entry(ACCOUNTS[0], 3, hour, 0)
+    };
+    for subject in [1, 2, 1] {
+        count(&mut world, user(subject));
+    }
+    crash(&mut world);
+    for subject in [2, 3] {
+        count(&mut world, user(subject));
+    }
+    world.now = world.now.plus(Duration::from_mins(40));
+    seal_all(&mut world);
+    count(&mut world, Entry { hour: hour.next(), ..user(1) });
+    world.now = world.now.plus(Duration::from_hours(1));
+    seal_all(&mut world);
+    let users: Vec<_> =
+        of_dimension(&world, "users").iter().map(|record| record.quantity.to_string()).collect();
+    assert_eq!(users, ["3", "1"]);
+    assert_eq!(world.store.scan(Table::Subjects, &[], 10).unwrap().len(), 0, "they leave with their hour");
+}
+
+#[test]
+fn a_level_stands_in_later_hours_until_it_is_changed() {
+    let mut world = World::new(1);
+    let seats = |world: &World, level| Entry {
+        usage: Usage::Latest { at: world.now, level },
+        ..sample::entry(ACCOUNTS[0], 2, Hour::containing(world.now), 0)
+    };
+    let first = seats(&world, 7);
+    count(&mut world, first);
+    for level in [None, None, Some(2), None, Some(0), None] {
+        world.now = world.now.plus(Duration::from_hours(1));
+        seal_all(&mut world);
+        crash(&mut world);
+        if let Some(level) = level {
+            let entry = seats(&world, level);
+            count(&mut world, entry);
+        }
+    }
+    world.now = world.now.plus(Duration::from_hours(1));
+    seal_all(&mut world);
+    let seats: Vec<_> =
+        of_dimension(&world, "seats").iter().map(|record| record.quantity.to_string()).collect();
+    assert_eq!(seats, ["7", "7", "7", "2", "2"]);
+}
+
+#[test]
+fn a_closing_customer_is_sealed_early_and_once_and_what_follows_is_held() {
+    let mut world = World::new(1);
+    let entry = |world: &World, amount| sample::entry(ACCOUNTS[0], 0, Hour::containing(world.now), amount);
+    let used = entry(&world, 7);
+    count(&mut world, used);
+    write(&mut world, |books, _, now, batch| {
+        books.close_customer(ProductIndex(0), ACCOUNTS[0], now, batch).unwrap();
+    });
+    crash(&mut world);
+    world.now = world.now.plus(Duration::from_mins(5));
+    assert!(world.books.next_seal() <= world.now, "the grace is over");
+    seal_all(&mut world);
+    let pending = load::pending_after(&world.store, RecordId(0), 99).unwrap();
+    assert_eq!(pending.len(), 4, "the open hour, with its zeros");
+    assert_eq!(of_dimension(&world, "requests")[0].amounts.billed, 7);
+    let deadline = world.books.deadline(&pending[0].0);
+    assert_eq!(deadline.to_string(), "2026-11-29T22:30:00Z", "an hour after the notice");
+    let late = entry(&world, 5);
+    count(&mut world, late);
+    for _ in 0..4 {
+        world.now = world.now.plus(Duration::from_hours(1));
+        seal_all(&mut world);
+        crash(&mut world);
+    }
+    let after = load::pending_after(&world.store, RecordId(0), 99).unwrap();
+    assert_eq!(after.len(), pending.len(), "no zeros after");
+    let held = load::settled(&world.store, Table::Held, RecordId(0), 9).unwrap();
+    assert_eq!(held.len(), 1);
+    assert!(matches!(held[0].outcome, Outcome::Held { reason: HoldReason::NotBillable, .. }));
+    assert_eq!(held[0].record.amounts.billed, 5);
+    let roster = world.books.roster.read();
+    let customer = roster.find(ProductIndex(0), ACCOUNTS[0]).and_then(|index| roster.get(index)).unwrap();
+    assert_eq!(customer.standing.state(world.now), State::Ended);
+}
+
+#[test]
+fn a_decision_is_written_down_for_ever_and_the_sum_stays_whole() {
+    let mut world = World::new(1);
+    let hour = Hour::containing(world.now);
+    for account in &ACCOUNTS[..3] {
+        count(&mut world, sample::entry(account, 0, hour, 7));
+    }
+    world.now = world.now.plus(Duration::from_mins(40));
+    seal_all(&mut world);
+    let pending: Vec<_> = load::pending_after(&world.store, RecordId(0), 99).unwrap();
+    let pending: Vec<_> = pending.into_iter().filter(|(record, _)| record.bills_something()).collect();
+    write(&mut world, |books, _, now, batch| {
+        for (record, _) in &pending {
+            let held = Outcome::Held { reason: HoldReason::OutcomeUnknown, detail: "".into() };
+            books.settle(&Settlement::Done(Arc::new(record.clone()), 1, held), now, batch);
+        }
+    });
+    for ((record, _), kind) in pending.iter().zip(DecisionKind::ALL) {
+        let decision = Decision { kind, reason: "asked AWS".into(), by: "ann".into(), at: world.now };
+        let ids = BTreeSet::from([record.id]);
+        let resumed =
+            write(&mut world, |books, store, _, batch| books.decide(&ids, &decision, store, batch).unwrap());
+        assert_eq!(resumed.len(), usize::from(kind == DecisionKind::Retry));
+        assert!(resumed.iter().all(|(again, delivery)| again == record && delivery.outcome_unknown));
+        let again = write(&mut world, |books, store, _, batch| {
+            books.decide(&ids, &decision, store, batch).unwrap_err().to_string()
+        });
+        assert_eq!(again, format!("record {} is not held", record.id));
+    }
+    crash(&mut world);
+    let decided = |id| load::decisions(&world.store, id).unwrap();
+    for ((record, _), kind) in pending.iter().zip(DecisionKind::ALL) {
+        let [decided] = &decided(record.id)[..] else { panic!("{:?}", decided(record.id)) };
+        assert_eq!((decided.decision.kind, &*decided.decision.by, decided.amount), (kind, "ann", 7));
+    }
+    let open: u128 = world.books.tally().open_units.values().sum();
+    assert_eq!(open, 7, "what is carried is open again");
+    assert_eq!(world.books.tally().held_records.values().sum::<u64>(), 0);
+}
+
+#[test]
+fn a_customer_without_a_subscription_claims_no_zeros_and_is_tried_again_slowly() {
+    let mut world = World::new(1);
+    let hour = Hour::containing(world.now);
+    count(&mut world, sample::entry(ACCOUNTS[0], 0, hour, 7));
+    world.now = world.now.plus(Duration::from_mins(40));
+    seal_all(&mut world);
+    let (record, _) = load::pending_after(&world.store, RecordId(0), 99).unwrap().remove(0);
+    let record = Arc::new(record);
+    let refused = Settlement::Done(
+        record.clone(),
+        1,
+        Outcome::Held { reason: HoldReason::NotSubscribed, detail: "".into() },
+    );
+    write(&mut world, |books, _, now, batch| books.settle(&refused, now, batch));
+    crash(&mut world);
+    let sealed_before = world.books.last_record();
+    world.now = world.now.plus(Duration::from_hours(1));
+    seal_all(&mut world);
+    assert_eq!(world.books.last_record(), sealed_before, "no zeros meanwhile");
+    assert!(world.books.next_slow_retry() <= world.now);
+    let resumed =
+        write(&mut world, |books, store, now, batch| books.retry_slowly(store, now, batch).unwrap());
+    assert_eq!(resumed.len(), 1);
+    let accepted = Outcome::Accepted { receipt: "r".into(), presumed: false };
+    write(&mut world, |books, _, now, batch| {
+        books.settle(&Settlement::Done(record, 2, accepted), now, batch);
+    });
+    world.now = world.now.plus(Duration::from_hours(1));
+    seal_all(&mut world);
+    assert_eq!(world.books.last_record().0, sealed_before.0 + 4, "zeros again");
 }

@@ -1,27 +1,26 @@
 //! Counting usage, once.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 
 use crate::{
     domain::{
-        bucket::{Bucket, MAX_TOTAL},
+        bucket::{Bucket, MAX_TOTAL, Usage},
+        product::Aggregate,
         seal::open_hour,
         time::{Hour, Timestamp},
         usage::Refusal,
     },
     work::{
         delta::{CustomerRef, Delta, Entry, Mark, Recorded},
-        roster::{Customer, CustomerIndex, IdentityTaken},
+        roster::CustomerIndex,
     },
     worlds::store::{
-        Batch, Store, StoreError, Table, keys,
-        values::{Producer, RosterEntry, encode},
+        Batch, Store, StoreError, Table,
+        values::{Producer, encode},
     },
 };
 
-use super::{Books, Series};
+use super::{Books, PutError, Registration, Series};
 
 /// Producers are never forgotten, or a late resend would count again; the bound keeps a runaway client from filling
 /// memory with new ones.
@@ -62,9 +61,10 @@ impl Books {
             self.check_room(delta, now)?;
         }
         for (place, entry) in delta.folded.iter().enumerate() {
-            match self.count(entry, now, batch) {
-                Ok(late) => recorded.counted(entry, late),
-                Err(refusal) => recorded.refused_folds.push((place, refusal)),
+            match self.count(entry, store, now, batch) {
+                Ok(counted) => recorded.counted(entry, &counted),
+                Err(NotCounted::Refused(refusal)) => recorded.refused_folds.push((place, refusal)),
+                Err(NotCounted::Store(fault)) => return Err(fault.into()),
             }
         }
         for event in &delta.identified {
@@ -72,12 +72,13 @@ impl Books {
                 recorded.counts.entry(event.entry.product).or_default().duplicates += 1;
                 continue;
             }
-            match self.count(&event.entry, now, batch) {
-                Ok(late) => {
+            match self.count(&event.entry, store, now, batch) {
+                Ok(counted) => {
                     self.dedup.mark(event.hash, now, batch);
-                    recorded.counted(&event.entry, late);
+                    recorded.counted(&event.entry, &counted);
                 }
-                Err(refusal) => recorded.refused.push((event.index, refusal)),
+                Err(NotCounted::Refused(refusal)) => recorded.refused.push((event.index, refusal)),
+                Err(NotCounted::Store(fault)) => return Err(fault.into()),
             }
         }
         if let Some(mark) = &delta.mark {
@@ -99,11 +100,10 @@ impl Books {
         let entries = delta.folded.iter().chain(delta.identified.iter().map(|event| &event.entry));
         let (mut customers, mut buckets) = (0, 0);
         for entry in entries {
-            let hour = open_hour(entry.hour, self.watermark, now);
             let known = self.known(entry);
+            let hour = self.hour_for(known, entry.hour, now);
             let series = known.map(|customer| Series { customer, dimension: entry.dimension });
-            let is_open = series
-                .is_some_and(|series| self.open.get(&hour).is_some_and(|open| open.contains_key(&series)));
+            let is_open = series.is_some_and(|series| self.bucket(hour, series).is_some());
             customers += usize::from(known.is_none());
             buckets += usize::from(!is_open);
         }
@@ -127,13 +127,52 @@ impl Books {
         Ok(())
     }
 
-    /// Adds an entry to its bucket; says whether it was late. A refused entry changes nothing.
-    fn count(&mut self, entry: &Entry, now: Timestamp, batch: &mut Batch) -> Result<bool, Refusal> {
-        let hour = open_hour(entry.hour, self.watermark, now);
+    /// Adds an entry to its bucket. A refused entry changes nothing.
+    fn count(
+        &mut self,
+        entry: &Entry,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Counted, NotCounted> {
         let known = self.known(entry);
+        let hour = self.hour_for(known, entry.hour, now);
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
-        let bucket = series.and_then(|series| self.open.get(&hour)?.get(&series));
-        let has_room = bucket.map_or(entry.amount <= MAX_TOTAL, |bucket| bucket.has_room(entry.amount));
+        self.check_bucket(series.and_then(|series| self.bucket(hour, series)), entry)?;
+        let is_new_subject = match entry.subject {
+            Some(subject) => !self.subjects.is_marked(store, hour, subject)?,
+            None => false,
+        };
+        if is_new_subject && self.open_subjects >= self.rules.max_open_subjects {
+            let most = self.rules.max_open_subjects;
+            return Err(Refusal::LimitReached { limit: "limits.max_open_subjects", most }.into());
+        }
+        let customer = match known {
+            Some(customer) => customer,
+            None => self.register(entry, hour, batch)?,
+        };
+        if let Some(subject) = entry.subject.filter(|_| is_new_subject) {
+            self.subjects.mark(hour, subject, batch);
+            self.open_subjects += 1;
+        }
+        let usage = if entry.subject.is_some() && !is_new_subject { Usage::Unique(0) } else { entry.usage };
+        let keeps_tags = self.add(hour, Series { customer, dimension: entry.dimension }, entry, usage);
+        Ok(Counted { is_late: hour != entry.hour, keeps_tags })
+    }
+
+    /// The hour that takes a customer's usage: an earlier one may be sealed, for everyone or for the customer alone.
+    pub(super) fn hour_for(&self, customer: Option<CustomerIndex>, hour: Hour, now: Timestamp) -> Hour {
+        let roster = self.roster.read();
+        let standing = customer.and_then(|index| roster.get(index)).map(|customer| &customer.standing);
+        let watermark = standing.map_or(self.watermark, |standing| standing.watermark(self.watermark));
+        open_hour(hour, watermark, now)
+    }
+
+    fn check_bucket(&self, bucket: Option<&Bucket>, entry: &Entry) -> Result<(), Refusal> {
+        let has_room = match bucket {
+            Some(bucket) => bucket.has_room(&entry.usage),
+            None => entry.usage.amount() <= MAX_TOTAL,
+        };
         if !has_room {
             return Err(Refusal::QuantityOverflow);
         }
@@ -141,22 +180,28 @@ impl Books {
             let most = self.rules.max_open_buckets.try_into().unwrap_or(u64::MAX);
             return Err(Refusal::LimitReached { limit: "limits.max_open_buckets", most });
         }
-        let customer = match known {
-            Some(customer) => customer,
-            None => self.register(entry, hour, batch)?,
-        };
-        self.add(hour, Series { customer, dimension: entry.dimension }, entry);
-        Ok(hour != entry.hour)
+        Ok(())
     }
 
-    fn add(&mut self, hour: Hour, series: Series, entry: &Entry) {
-        let bucket = self.open.entry(hour).or_default().entry(series).or_insert_with(|| {
-            self.open_buckets += 1;
-            Bucket::default()
+    /// Adds usage to an open bucket; says whether there was room for its tags.
+    fn add(&mut self, hour: Hour, series: Series, entry: &Entry, usage: Usage) -> bool {
+        let dimension = self.rules.catalog.dimension(entry.product, series.dimension);
+        let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
+        let may_add_tags = self.open_tag_sets < self.rules.max_open_tag_sets;
+        let bucket = self.open_bucket(hour, series, aggregate);
+        let (before, sets_before) = (bucket.total(), bucket.tagged.len());
+        bucket.usage.absorb(usage);
+        bucket.events = bucket.events.saturating_add(entry.events);
+        let keeps_tags = entry.tags.as_ref().is_none_or(|tags| {
+            (may_add_tags || bucket.tagged.get(tags).is_some()) && bucket.tagged.add(tags, usage.amount())
         });
-        bucket.add(entry.amount, entry.events);
-        self.touched.insert((hour, series));
-        self.note_open(entry.product, series.dimension, entry.amount);
+        let (after, sets) = (bucket.total(), bucket.tagged.len());
+        self.open_tag_sets += sets - sets_before;
+        if let Some(tags) = entry.tags.as_ref().filter(|_| keeps_tags) {
+            self.touched_tags.insert((hour, series, tags.clone()));
+        }
+        self.note_open(entry.product, series.dimension, before, after);
+        keeps_tags
     }
 
     fn known(&self, entry: &Entry) -> Option<CustomerIndex> {
@@ -167,78 +212,60 @@ impl Books {
     }
 
     /// Takes a customer into the roster because it was used.
-    fn register(&self, entry: &Entry, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
+    fn register(&mut self, entry: &Entry, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
         let CustomerRef::New { key, identity } = &entry.customer else {
             unreachable!("known customers are not registered again")
         };
-        let customer = Customer {
+        let registration = Registration {
             product: entry.product,
             key: key.clone(),
             identity: identity.clone(),
             since: None,
-            first_hour: hour,
+            hour,
+            reopens: false,
         };
-        self.put_customer(customer, batch).map_err(|error| match error {
+        self.put_customer(registration, batch).map_err(|error| match error {
             PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
             error @ (PutError::Taken(_) | PutError::Sealing) => {
                 Refusal::UnknownCustomer { customer: key.to_string(), why: error.to_string() }
             }
         })
     }
+}
 
-    /// Adds a customer, or changes the one with its key for the hours that are not sealed yet.
-    pub fn put_customer(&self, mut customer: Customer, batch: &mut Batch) -> Result<CustomerIndex, PutError> {
-        let mut roster = self.roster.write();
-        match roster.find(customer.product, &customer.key).and_then(|index| roster.get(index)) {
-            Some(known) if known.identity != customer.identity && self.sealing.is_some() => {
-                return Err(PutError::Sealing);
-            }
-            Some(known) => {
-                customer.first_hour = known.first_hour;
-                customer.since = customer.since.or(known.since);
-            }
-            None if roster.len() >= self.rules.max_customers => {
-                return Err(PutError::TooMany {
-                    most: self.rules.max_customers.try_into().unwrap_or(u64::MAX),
-                });
-            }
-            None => {}
-        }
-        let code: Arc<str> = self
-            .rules
-            .catalog
-            .product(customer.product)
-            .map_or_else(|| "".into(), |product| product.code.clone());
-        let entry = RosterEntry {
-            identity: customer.identity.clone(),
-            since: customer.since,
-            first_hour: customer.first_hour,
-        };
-        let key = keys::roster(&code, &customer.key);
-        let index = roster.put(customer).map_err(PutError::Taken)?;
-        batch.put(Table::Roster, key, encode(&entry));
-        Ok(index)
+/// What became of an entry that counts.
+struct Counted {
+    is_late: bool,
+    keeps_tags: bool,
+}
+
+/// Why an entry does not count.
+enum NotCounted {
+    Refused(Refusal),
+    Store(StoreError),
+}
+
+impl From<Refusal> for NotCounted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum PutError {
-    #[error("limits.max_customers ({most}) is reached")]
-    TooMany { most: u64 },
-    #[error(transparent)]
-    Taken(IdentityTaken),
-    /// Half of the hour's customers are sealed already: an identity that moves between customers now could fill one
-    /// slot twice.
-    #[error("an hour is being sealed: change the identity in a moment")]
-    Sealing,
+impl From<StoreError> for NotCounted {
+    fn from(fault: StoreError) -> Self {
+        Self::Store(fault)
+    }
 }
 
 impl Recorded {
-    fn counted(&mut self, entry: &Entry, late: bool) {
+    fn counted(&mut self, entry: &Entry, counted: &Counted) {
         let counts = self.counts.entry(entry.product).or_default();
         counts.accepted += entry.events;
-        if late {
+        if counted.is_late {
             counts.late += entry.events;
+        }
+        if !counted.keeps_tags {
+            counts.untagged += entry.events;
         }
     }
 }

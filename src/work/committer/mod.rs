@@ -3,11 +3,14 @@
 //! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
 //! is written any more: what the disk holds is not known, and to sync again would not tell.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use thiserror::Error;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
     task::spawn_blocking,
     time::Instant,
 };
@@ -16,14 +19,17 @@ use tracing::error;
 use crate::{
     base::{clock::Clock, metrics, tasks::Tasks},
     domain::{
-        record::Settled,
+        product::ProductIndex,
+        record::{Decision, RecordId, Settled},
         time::{Hour, Timestamp},
     },
     worlds::store::{Batch, Store, StoreError},
 };
 
 use super::{
-    books::{Books, PutError, RecordError, SealProgress, Settlement, Tally},
+    books::{
+        Books, DecideError, PutError, RecordError, Registration, Resumed, SealProgress, Settlement, Tally,
+    },
     delta::{Delta, Recorded},
     phase::{Phase, PhaseHandle},
     roster::{Customer, Roster},
@@ -37,6 +43,18 @@ const MAX_WAITING_JOBS: usize = 65_536;
 /// One write takes at most so many jobs and events, so that no answer waits for an endless group.
 const MAX_GROUP_JOBS: usize = 4096;
 const MAX_GROUP_EVENTS: usize = 200_000;
+
+/// News that a submitter may leave unread; one that missed some reads the store again.
+const MAX_UNREAD_NEWS: usize = 256;
+
+/// What submitters must know of, beside what was sealed.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Held records are to be sent again.
+    Resumed(Arc<Vec<Resumed>>),
+    /// A customer's usage ends, and with it the time in which AWS takes its records.
+    Closing { product: ProductIndex, customer: Arc<str>, deadline: Timestamp },
+}
 
 /// Work on the books, and the sender of its answer, to be called once the changes are on disk.
 type Job = Box<dyn FnOnce(&mut Ledger<'_>) -> Result<Answer, StoreError> + Send>;
@@ -64,13 +82,15 @@ pub struct Committer {
     phase: PhaseHandle,
     status: Arc<Mutex<Status>>,
     roster: Arc<Roster>,
+    news: broadcast::Sender<News>,
 }
 
 /// The books at a glance, as of the last write.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub sealed_through: Hour,
-    pub next_seal: Timestamp,
+    /// When an hour or a closing customer is sealed, or a record of a customer without a subscription tried again.
+    pub next_due: Timestamp,
     pub open_buckets: usize,
     /// The oldest hour with usage that is not sealed.
     pub oldest_open: Option<Hour>,
@@ -101,7 +121,8 @@ impl Committer {
         let writer = Writer { store, clock, phase: phase.clone(), status: status.clone() };
         tasks.spawn("committer", writer.run(books, waiting, tasks.stopping()));
         let pending_events = Arc::new(Semaphore::new(max_pending_events.min(Semaphore::MAX_PERMITS)));
-        Self { jobs, pending_events, max_pending_events, phase, status, roster }
+        let (news, _) = broadcast::channel(MAX_UNREAD_NEWS);
+        Self { jobs, pending_events, max_pending_events, phase, status, roster, news }
     }
 
     /// Hands a request's usage over; refuses it when too much waits already. The ticket tells when it is on disk.
@@ -148,12 +169,72 @@ impl Committer {
     }
 
     /// Adds customers, or changes those with the same keys; stops at the first that cannot be.
-    pub async fn put_customers(&self, customers: Vec<Customer>) -> Result<Result<(), PutError>, CommitError> {
+    pub async fn put_customers(
+        &self,
+        customers: Vec<Registration>,
+    ) -> Result<Result<(), PutError>, CommitError> {
         self.submit(move |ledger| {
             let mut customers = customers.into_iter();
             Ok(customers.try_for_each(|customer| ledger.books.put_customer(customer, ledger.batch).map(drop)))
         })
         .await
+    }
+
+    /// Ends a customer's usage; `noticed` is when AWS said so. `None` if there is no such customer.
+    pub async fn close_customer(
+        &self,
+        product: ProductIndex,
+        key: Arc<str>,
+        noticed: Timestamp,
+    ) -> Result<Option<Customer>, CommitError> {
+        let closed = self
+            .submit(move |ledger| Ok(ledger.books.close_customer(product, &key, noticed, ledger.batch)))
+            .await?;
+        if let Some(customer) = &closed
+            && let Some(deadline) = customer.standing.deadline()
+        {
+            self.announce(News::Closing { product, customer: customer.key.clone(), deadline });
+        }
+        Ok(closed)
+    }
+
+    /// Writes down a person's decision about held records, and carries it out: for all of them or for none.
+    pub async fn decide(
+        &self,
+        ids: BTreeSet<RecordId>,
+        decision: Decision,
+    ) -> Result<Result<(), DecideError>, CommitError> {
+        let decided = self
+            .submit(move |ledger| match ledger.books.decide(&ids, &decision, ledger.store, ledger.batch) {
+                Err(DecideError::Store(fault)) => Err(fault),
+                answer => Ok(answer),
+            })
+            .await?;
+        Ok(decided.map(|resumed| self.announce_resumed(resumed)))
+    }
+
+    /// Tries held records of customers without a subscription again, if any are due.
+    pub async fn retry_slowly(&self) -> Result<(), CommitError> {
+        let retry =
+            |ledger: &mut Ledger<'_>| ledger.books.retry_slowly(ledger.store, ledger.now, ledger.batch);
+        let resumed = self.submit(retry).await?;
+        self.announce_resumed(resumed);
+        Ok(())
+    }
+
+    fn announce_resumed(&self, resumed: Vec<Resumed>) {
+        if !resumed.is_empty() {
+            self.announce(News::Resumed(Arc::new(resumed)));
+        }
+    }
+
+    fn announce(&self, news: News) {
+        // No one may be listening yet: whoever comes later reads the store.
+        drop(self.news.send(news));
+    }
+
+    pub fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// Does a step of sealing, if anything is due.
@@ -184,6 +265,11 @@ impl Committer {
 
     pub fn status(&self) -> Status {
         lock(&self.status).clone()
+    }
+
+    /// When the sealer has something to do.
+    pub fn next_due(&self) -> Timestamp {
+        lock(&self.status).next_due
     }
 
     pub fn sealed_through(&self) -> Hour {
@@ -241,7 +327,7 @@ impl<T> Ticket<T> {
 fn status_of(books: &Books) -> Status {
     Status {
         sealed_through: books.watermark(),
-        next_seal: books.next_seal(),
+        next_due: books.next_seal().min(books.next_slow_retry()),
         open_buckets: books.open_buckets(),
         oldest_open: books.oldest_open(),
         tally: books.tally().clone(),

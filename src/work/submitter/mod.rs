@@ -10,7 +10,10 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{
+        broadcast::{self, error::RecvError},
+        watch,
+    },
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep_until},
 };
@@ -24,7 +27,8 @@ use crate::{
         budget::RateBudget,
         deadline::Window,
         outbox::{Entry, Flight, Outbox, Unsent},
-        record::{Delivery, Outcome, RecordId, Settled},
+        product::Catalog,
+        record::{Delivery, Outcome, Record, RecordId, Settled},
         time::Timestamp,
     },
     worlds::{
@@ -35,7 +39,7 @@ use crate::{
 
 use super::{
     books::Settlement,
-    committer::{CommitError, Committer},
+    committer::{CommitError, Committer, News},
 };
 
 #[cfg(test)]
@@ -49,6 +53,7 @@ const GIVE_UP_PAGE: usize = 1000;
 pub struct Options {
     /// The codes of the products that it sends for.
     pub products: Vec<Arc<str>>,
+    pub catalog: Arc<Catalog>,
     pub window: Window,
     pub requests_per_second: f64,
     pub concurrency: usize,
@@ -83,6 +88,7 @@ pub struct Submitter {
     /// Real time, for the budget, is counted from here.
     epoch: Instant,
     in_flight: JoinSet<Result<Landing, CommitError>>,
+    news: broadcast::Receiver<News>,
 }
 
 /// A call that has been answered, or not.
@@ -116,6 +122,7 @@ impl Submitter {
         Self {
             budget: RateBudget::new(options.requests_per_second),
             options,
+            news: committer.news(),
             committer,
             store,
             marketplace,
@@ -165,6 +172,7 @@ impl Submitter {
                 () = &mut stopping => break,
                 Some(landed) = self.in_flight.join_next() => self.land(landed).await?,
                 Ok(()) = sealed.changed() => self.load().await?,
+                news = self.news.recv() => self.hear(news).await?,
                 () = sleep_until(place.unwrap_or(self.epoch)), if place.is_some() => {
                     place = None;
                     self.launch();
@@ -191,15 +199,42 @@ impl Submitter {
             let is_last = page.len() < LOAD_PAGE;
             for (record, delivery) in page {
                 self.loaded = record.id;
-                if self.options.products.contains(&record.product) {
-                    let deadline = self.options.window.deadline(record.hour);
-                    self.outbox.insert(Arc::new(record), delivery, deadline);
-                }
+                self.take_in(record, delivery);
             }
             if is_last {
                 return Ok(());
             }
         }
+    }
+
+    fn take_in(&mut self, record: Record, delivery: Delivery) {
+        if self.options.products.contains(&record.product) {
+            let Options { catalog, window, .. } = &self.options;
+            let deadline = self.committer.roster().read().deadline(catalog, *window, &record);
+            self.outbox.insert(Arc::new(record), delivery, deadline);
+        }
+    }
+
+    async fn hear(&mut self, news: Result<News, RecvError>) -> Result<(), Stop> {
+        match news {
+            Ok(News::Resumed(resumed)) => {
+                for (record, delivery) in resumed.iter() {
+                    self.take_in(record.clone(), delivery.clone());
+                }
+            }
+            Ok(News::Closing { product, customer, deadline }) => {
+                if let Some(product) = self.options.catalog.product(product) {
+                    self.outbox.hasten(&product.code, &customer, deadline);
+                }
+            }
+            Err(RecvError::Lagged(_)) => {
+                self.loaded = RecordId(0);
+                self.load().await?;
+            }
+            // The committer is part of this submitter, and sends as long as it lives.
+            Err(RecvError::Closed) => {}
+        }
+        Ok(())
     }
 
     /// Sends the next batch, if there still is one.
@@ -363,6 +398,6 @@ fn note_settled(settled: &Settled) {
                 quantity = %record.quantity, %into, "a record missed its deadline: its usage rolls forward"
             );
         }
-        Outcome::Accepted { .. } | Outcome::Expired => {}
+        Outcome::Accepted { .. } | Outcome::Expired | Outcome::Carried { .. } | Outcome::WrittenOff => {}
     }
 }

@@ -44,6 +44,7 @@ async fn every_attempt_repeats_the_records_and_a_lost_answer_is_remembered() {
     committer.record(delta).await.unwrap().answer().await.unwrap().unwrap();
     let options = Options {
         products: vec!["prod".into()],
+        catalog: sample::rules(MissedPolicy::Hold).catalog,
         window: Window::AWS,
         requests_per_second: 100.0,
         concurrency: 4,

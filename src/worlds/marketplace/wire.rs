@@ -9,7 +9,8 @@ use super::Records;
 use crate::domain::{
     answer::{Answers, Line},
     identity::Identity,
-    record::Record,
+    quantity::Quantity,
+    record::{Allocation, Record},
     time::{Hour, Timestamp},
 };
 
@@ -41,10 +42,32 @@ fn line(record: &Record) -> Value {
             line.insert(name.to_owned(), json!(value));
         }
     }
-    match record.quantity.whole().filter(|_| !record.decimal) {
-        Some(whole) => line.insert("Quantity".to_owned(), json!(whole)),
-        None => line.insert("QuantityAsDecimal".to_owned(), json!(record.quantity.to_string())),
-    };
+    let (name, quantity) = quantity("Quantity", record.quantity, record);
+    line.insert(name, quantity);
+    if !record.allocations.is_empty() {
+        let parts = record.allocations.iter().map(|part| allocation(part, record)).collect();
+        line.insert("UsageAllocations".to_owned(), Value::Array(parts));
+    }
+    Value::Object(line)
+}
+
+/// A quantity of the kind that the whole record is told in: AWS takes no mixture.
+fn quantity(name: &str, quantity: Quantity, record: &Record) -> (String, Value) {
+    match quantity.whole().filter(|_| !record.decimal) {
+        Some(whole) => (name.to_owned(), json!(whole)),
+        None => (format!("{name}AsDecimal"), json!(quantity.to_string())),
+    }
+}
+
+fn allocation(part: &Allocation, record: &Record) -> Value {
+    let (name, quantity) = quantity("AllocatedUsageQuantity", part.quantity, record);
+    let mut line = Map::new();
+    line.insert(name, quantity);
+    // One allocation may have no tags: it leaves the field out.
+    if let Some(tags) = &part.tags {
+        let tags = tags.tags().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
+        line.insert("Tags".to_owned(), Value::Array(tags));
+    }
     Value::Object(line)
 }
 

@@ -3,12 +3,15 @@
 //! ```text
 //! meta        name
 //! buckets     hour u32 | product len u8, bytes | customer len u8, bytes | dimension bytes
+//! tagged      hour u32 | product len u8, bytes | customer len u8, bytes | dimension len u8, bytes | tags, as a value
+//! subjects    hour u32 | hash of product, customer, dimension and subject, 16 bytes
 //! event_ids   generation u32 | hash of the event's identity, 16 bytes
 //! producers   producer id
 //! records     record id u64
 //! deliveries  record id u64
 //! receipts    record id u64
 //! held        record id u64
+//! decisions   record id u64 | how many decisions before it u32
 //! roster      product len u8, bytes | customer bytes
 //! ```
 //!
@@ -34,6 +37,11 @@ pub fn aggregate(product: &str, dimension: &str) -> Vec<u8> {
     push_text(&mut key, product);
     key.extend(dimension.as_bytes());
     key
+}
+
+/// How a product's customers are known to AWS, now and before.
+pub fn identity(product: &str) -> Vec<u8> {
+    format!("identity/{product}").into_bytes()
 }
 
 /// A bucket's key, taken apart.
@@ -63,6 +71,44 @@ impl<'a> BucketKey<'a> {
         let hour = Hour::from_index(u32::from_be_bytes(*hour));
         Some(Self { hour, product, customer, dimension: std::str::from_utf8(dimension).ok()? })
     }
+}
+
+/// The start of the keys of a bucket's tagged parts.
+pub fn tagged_of(bucket: BucketKey<'_>) -> Vec<u8> {
+    let mut key = bucket.hour.index().to_be_bytes().to_vec();
+    for text in [bucket.product, bucket.customer, bucket.dimension] {
+        push_text(&mut key, text);
+    }
+    key
+}
+
+/// The first key that does not start with `prefix`, which ends in text, and thus not in the highest byte.
+pub fn after(mut prefix: Vec<u8>) -> Vec<u8> {
+    if let Some(last) = prefix.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    prefix
+}
+
+/// A tagged part's bucket and its tags.
+pub fn decode_tagged(key: &[u8]) -> Option<(BucketKey<'_>, &[u8])> {
+    let (hour, rest) = key.split_first_chunk()?;
+    let (product, rest) = split_text(rest)?;
+    let (customer, rest) = split_text(rest)?;
+    let (dimension, tags) = split_text(rest)?;
+    let hour = Hour::from_index(u32::from_be_bytes(*hour));
+    Some((BucketKey { hour, product, customer, dimension }, tags))
+}
+
+pub fn subject(hour: Hour, hash: u128) -> [u8; 20] {
+    event_id(hour.index(), hash)
+}
+
+pub fn decision(id: RecordId, number: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&record(id));
+    key[8..].copy_from_slice(&number.to_be_bytes());
+    key
 }
 
 pub fn roster(product: &str, customer: &str) -> Vec<u8> {
@@ -137,6 +183,19 @@ mod tests {
         }
 
         #[test]
+        fn tagged_keys_lead_back_to_their_bucket(hour: u32, product in TEXT, customer in TEXT, dimension in "[a-zé\u{ffff}]{1,9}", tags: Vec<u8>) {
+            let bucket = BucketKey { hour: Hour::from_index(hour), product: &product, customer: &customer, dimension: &dimension };
+            let mut key = tagged_of(bucket);
+            let (from, to) = (key.clone(), after(key.clone()));
+            key.extend(&tags);
+            prop_assert!(from <= key && key < to);
+            prop_assert_eq!(decode_tagged(&key), Some((bucket, &*tags)));
+            let longer = format!("{dimension}x");
+            let other = tagged_of(BucketKey { dimension: &longer, ..bucket });
+            prop_assert!(other < from || other >= to, "another dimension's");
+        }
+
+        #[test]
         fn roster_keys_round_trip(product in TEXT, customer in TEXT) {
             let bytes = roster(&product, &customer);
             prop_assert_eq!(decode_roster(&bytes), Some((&*product, &*customer)));
@@ -151,7 +210,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = (BucketKey::decode(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes));
+            let _ = (BucketKey::decode(&bytes), decode_tagged(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes));
         }
     }
 }

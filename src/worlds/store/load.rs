@@ -4,11 +4,13 @@ use super::{
     Batch, Store, StoreError, Table,
     keys::{self, BucketKey},
     scan_all,
-    values::{Number, Producer, RosterEntry, SealingState, Text, Value, decode, encode},
+    values::{Decided, Number, Producer, ProductIdentity, SealingState, Text, Value, decode, encode},
 };
 use crate::domain::{
     bucket::Bucket,
+    customer::Standing,
     record::{Delivery, Record, RecordId, Settled},
+    tags::TagSet,
 };
 
 /// The layout of keys and tables. Values have versions of their own.
@@ -73,10 +75,40 @@ pub fn buckets(
     })
 }
 
-/// Every customer, as (product code, key, entry).
+/// The parts of buckets that have tags, in base units.
+pub fn tagged(
+    store: &dyn Store,
+    mut each: impl FnMut(BucketKey<'_>, TagSet, u128) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    scan_all(store, Table::Tagged, &[], |key, value| {
+        let (bucket, tags) = keys::decode_tagged(key)
+            .ok_or_else(|| unreadable("tagged part of a bucket", "its key makes no sense"))?;
+        each(bucket, decode(tags)?, decode::<Number>(value)?.0)
+    })
+}
+
+/// How a product's customers are known to AWS; `None` before its first start.
+pub fn product_identity(store: &dyn Store, product: &str) -> Result<Option<ProductIdentity>, StoreError> {
+    read(store, Table::Meta, &keys::identity(product))
+}
+
+/// What persons decided about a record, oldest first.
+pub fn decisions(store: &dyn Store, id: RecordId) -> Result<Vec<Decided>, StoreError> {
+    const MOST: usize = 100;
+    let rows = store.scan(Table::Decisions, &keys::decision(id, 0), MOST)?;
+    let of_record = rows.iter().take_while(|(key, _)| key.starts_with(&keys::record(id)));
+    of_record.map(|(_, value)| decode(value)).collect()
+}
+
+/// A held record.
+pub fn held(store: &dyn Store, id: RecordId) -> Result<Option<Settled>, StoreError> {
+    read(store, Table::Held, &keys::record(id))
+}
+
+/// Every customer, as (product code, key, standing).
 pub fn customers(
     store: &dyn Store,
-    mut each: impl FnMut(&str, &str, RosterEntry) -> Result<(), StoreError>,
+    mut each: impl FnMut(&str, &str, Standing) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     scan_all(store, Table::Roster, &[], |key, value| {
         let (product, customer) =

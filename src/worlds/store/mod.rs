@@ -21,6 +21,10 @@ pub enum Table {
     Meta,
     /// Open buckets.
     Buckets,
+    /// The parts of open buckets that have tags.
+    Tagged,
+    /// Markers of the subjects that open buckets have counted, by hour.
+    Subjects,
     /// Markers of events that were counted, by generation.
     EventIds,
     /// The last sequence of each stream's producer.
@@ -29,24 +33,29 @@ pub enum Table {
     Records,
     /// What has been tried for the pending records.
     Deliveries,
-    /// The ledger: records that were accepted, rolled forward or expired.
+    /// The ledger: records that are neither pending nor held.
     Receipts,
     /// Records that wait for a person.
     Held,
+    /// What persons decided about held records. Never dropped.
+    Decisions,
     /// The known customers.
     Roster,
 }
 
 impl Table {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Buckets,
+        Self::Tagged,
+        Self::Subjects,
         Self::EventIds,
         Self::Producers,
         Self::Records,
         Self::Deliveries,
         Self::Receipts,
         Self::Held,
+        Self::Decisions,
         Self::Roster,
     ];
 
@@ -54,12 +63,15 @@ impl Table {
         match self {
             Self::Meta => "meta",
             Self::Buckets => "buckets",
+            Self::Tagged => "tagged",
+            Self::Subjects => "subjects",
             Self::EventIds => "event_ids",
             Self::Producers => "producers",
             Self::Records => "records",
             Self::Deliveries => "deliveries",
             Self::Receipts => "receipts",
             Self::Held => "held",
+            Self::Decisions => "decisions",
             Self::Roster => "roster",
         }
     }

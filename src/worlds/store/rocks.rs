@@ -61,8 +61,8 @@ fn database_options() -> Options {
 fn table_options(table: Table, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
-    if table == Table::EventIds {
-        // Most ids are new, and the filter says so without reading a block.
+    if matches!(table, Table::EventIds | Table::Subjects) {
+        // Most are new, and the filter says so without reading a block.
         blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
     }
     let mut options = Options::default();
