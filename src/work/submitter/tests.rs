@@ -45,7 +45,7 @@ async fn every_attempt_repeats_the_records_and_a_lost_answer_is_remembered() {
     let options = Options {
         products: vec!["prod".into()],
         window: Window::AWS,
-        requests_per_second: 100.0,
+        pace: Pace::new(100.0),
         concurrency: 4,
     };
     let sealed = sealer::start(committer.clone(), clock, &tasks);
