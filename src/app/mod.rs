@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::Clock,
-        config::{Config, ConfiguredCustomer, Connection},
+        config::{Config, ConfiguredCustomer, Connection, Quota},
         tasks::Tasks,
     },
     domain::{
@@ -33,6 +33,7 @@ use crate::{
     work::{
         books::{Books, OpenError, PutError, Registration, Rules},
         committer::{CommitError, Committer},
+        pace::Pace,
         phase::{Phase, PhaseHandle},
         roster::Roster,
         sealer,
@@ -247,7 +248,7 @@ fn configured_customers(config: &Config, now: Timestamp) -> Vec<Registration> {
     config.customers.iter().map(customer).collect()
 }
 
-/// One submitter for each seller account and region.
+/// One submitter for each way to reach AWS; those of one seller account and region share a pace.
 async fn start_submitters(
     config: &Config,
     view: &View,
@@ -259,14 +260,18 @@ async fn start_submitters(
     for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
         lanes.entry(connection).or_default().push(product.code.clone());
     }
+    let mut paces: BTreeMap<Quota<'_>, Pace> = BTreeMap::new();
     for (connection, products) in lanes {
+        let pace = paces
+            .entry(connection.quota())
+            .or_insert_with(|| Pace::new(config.submission.requests_per_second));
         let marketplace: Arc<dyn Marketplace> =
             Arc::new(AwsMarketplace::connect(connection, credentials).await);
         let options = SubmitterOptions {
             products,
             catalog: view.catalog.clone(),
             window: config.submission.window,
-            requests_per_second: config.submission.requests_per_second,
+            pace: pace.clone(),
             concurrency: config.submission.concurrency,
         };
         let (committer, store) = (view.committer.clone(), view.store.clone());

@@ -3,6 +3,7 @@
 pub mod books;
 pub mod committer;
 pub mod delta;
+pub mod pace;
 pub mod phase;
 pub mod roster;
 #[cfg(test)]

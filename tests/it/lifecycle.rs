@@ -3,7 +3,7 @@
 use std::{process::Stdio, time::Duration};
 
 use tallyman::{
-    base::proto::{ListRecordsRequest, RecordState},
+    base::proto::{LedgerRecord, ListRecordsRequest, RecordState},
     faces::sandbox::Faults,
 };
 use tonic::Code;
@@ -222,18 +222,16 @@ async fn usage_past_its_deadline_rolls_forward_and_keeps_its_origin() {
     home.set_clock(after);
     home.configure("", ACCOUNT_PRODUCT, &sandbox.url());
     let _agent = home.start().await;
-    eventually("the usage is billed in a later hour", async || {
-        let billed = billed_units(&sandbox);
-        (billed.get(&(ACME.to_owned(), "requests".to_owned())) == Some(&7)).then_some(())
+    let (rolled, later) = eventually("the usage is settled in a later hour", async || {
+        let filter = ListRecordsRequest { dimension: "requests".to_owned(), ..Default::default() };
+        let all = home.records(filter).await;
+        let is_later =
+            |record: &&LedgerRecord| record.carried_in == "7" && record.state() == RecordState::Accepted;
+        let later = all.iter().find(is_later)?.clone();
+        all.into_iter().find(|record| record.state() == RecordState::RolledForward).zip(Some(later))
     })
     .await;
-    let all =
-        home.records(ListRecordsRequest { dimension: "requests".to_owned(), ..Default::default() }).await;
-    let rolled = all.iter().find(|record| record.state() == RecordState::RolledForward).unwrap();
-    let later = all
-        .iter()
-        .find(|record| record.carried_in == "7" && record.state() == RecordState::Accepted)
-        .unwrap();
+    assert_eq!(billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())), Some(&7));
     assert_eq!(later.origins[0].hour_unix_seconds, rolled.hour_unix_seconds);
     assert_eq!(later.usage, "0");
 }

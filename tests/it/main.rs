@@ -11,6 +11,7 @@ mod ingest;
 mod kill9;
 mod layers;
 mod lifecycle;
+mod pace;
 mod peers;
 mod submission;
 mod support;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use serde_json::Value;
-use tallyman::faces::sandbox::Faults;
+use tallyman::{
+    base::clock::{Clock, ClockSpec},
+    faces::sandbox::Faults,
+};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},
@@ -102,6 +105,21 @@ async fn the_python_in_the_readme_works_as_it_stands() {
     example.arg(&script).env("PYTHONPATH", home.path());
     assert_eq!(passes(example), "", "nothing is rejected");
     assert_eq!(home.summary().await.unwrap().products[0].dimensions[2].open, "5000000");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandbox_in_the_readme_works_as_it_stands() {
+    let (sandbox, _tasks) =
+        sandbox(ClockSpec::starting_now(Clock::SYSTEM.now(), 1.0), Faults::default()).await;
+    let block =
+        readme_blocks("python").into_iter().find(|block| block.contains("meteringmarketplace")).unwrap();
+    let mut example = Command::new(interpreter());
+    example.arg("-c").arg(block.replace("http://127.0.0.1:7460", &sandbox.url()));
+    assert_eq!(passes(example), "");
+    assert_eq!(sandbox.billed().len(), 1);
+    for block in readme_blocks("json") {
+        serde_json::from_str::<Faults>(&block).unwrap();
+    }
 }
 
 #[test]

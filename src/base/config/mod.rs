@@ -100,6 +100,9 @@ pub struct Retention {
     pub receipts: Duration,
 }
 
+/// The account's place in `arn:aws:iam::123456789012:role/name`.
+const ARN_ACCOUNT: usize = 4;
+
 /// Whose AWS account a product is billed from, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Connection {
@@ -109,7 +112,24 @@ pub struct Connection {
     pub external_id: Option<String>,
 }
 
+/// Whose calls AWS counts together, as far as a configuration tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Quota<'a> {
+    region: &'a str,
+    endpoint_url: Option<&'a str>,
+    /// That of the role; without a role, that of the credentials that are there.
+    account_id: Option<&'a str>,
+}
+
 impl Connection {
+    pub fn quota(&self) -> Quota<'_> {
+        Quota {
+            region: &self.region,
+            endpoint_url: self.endpoint_url.as_deref(),
+            account_id: self.role_arn.as_deref().and_then(|arn| arn.split(':').nth(ARN_ACCOUNT)),
+        }
+    }
+
     /// Whether the endpoint is on this machine, and thus not AWS.
     pub fn is_loopback(&self) -> bool {
         let host = self.endpoint_url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
@@ -179,13 +199,38 @@ pub struct ConfigError(pub Vec<String>);
 mod tests {
     use super::*;
 
+    fn connection() -> Connection {
+        Connection { region: "us-east-1".to_owned(), endpoint_url: None, role_arn: None, external_id: None }
+    }
+
+    #[test]
+    fn the_roles_of_one_account_share_a_quota_in_each_region_and_endpoint() {
+        let role = |account: &str, name: &str| {
+            let role_arn = Some(format!("arn:aws:iam::{account}:role/{name}"));
+            Connection { role_arn, ..connection() }
+        };
+        let metering = role("123456789012", "metering");
+        let external_id = Some("x".to_owned());
+        for same in
+            [role("123456789012", "path/other"), Connection { external_id, ..role("123456789012", "third") }]
+        {
+            assert_eq!(metering.quota(), same.quota());
+        }
+        for other in [
+            role("210987654321", "metering"),
+            connection(),
+            Connection { region: "eu-west-1".to_owned(), ..metering.clone() },
+            Connection { endpoint_url: Some("http://127.0.0.1:7460".to_owned()), ..metering.clone() },
+        ] {
+            assert_ne!(metering.quota(), other.quota());
+        }
+        assert_eq!(connection().quota(), connection().quota(), "the credentials that are there");
+    }
+
     #[test]
     fn only_loopback_endpoints_are_loopback() {
-        let is_local = |url: &str| {
-            let endpoint_url = Some(url.to_owned());
-            Connection { region: "us-east-1".to_owned(), endpoint_url, role_arn: None, external_id: None }
-                .is_loopback()
-        };
+        let is_local =
+            |url: &str| Connection { endpoint_url: Some(url.to_owned()), ..connection() }.is_loopback();
         for url in ["http://127.0.0.1:7460", "http://localhost:1/x", "https://[::1]:8443"] {
             assert!(is_local(url), "{url}");
         }

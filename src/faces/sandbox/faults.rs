@@ -1,12 +1,12 @@
 //! What goes wrong on purpose.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use clap::Args;
 use fastrand::Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::domain::time::Timestamp;
+use super::{exception::Kind, period::Period, rules::Rule};
 
 // What a caller of the sandbox may run into. Probabilities go from 0, never, to 1, always.
 // (Not as documentation: clap would take it for the help of the command that has these flags.)
@@ -34,61 +34,18 @@ pub struct Faults {
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     #[serde(serialize_with = "write_milliseconds", deserialize_with = "read_milliseconds")]
     pub latency: Duration,
-    /// Calls per real second, in bursts of as many at most; more are answered with `ThrottlingException`
+    /// Calls in any real second; more are answered with `ThrottlingException`
     #[arg(long, value_name = "N")]
     pub calls_per_second: Option<u32>,
     /// Times by the sandbox's clock between which every call is answered with 503
     #[arg(long, value_name = "START/END")]
-    pub outage: Option<Outage>,
-}
-
-/// A span of time, half-open; written as two RFC 3339 times with a slash between them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Outage {
-    pub start: Timestamp,
-    pub end: Timestamp,
-}
-
-impl Outage {
-    pub(super) fn covers(&self, moment: Timestamp) -> bool {
-        (self.start..self.end).contains(&moment)
-    }
-}
-
-impl FromStr for Outage {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (start, end) =
-            text.split_once('/').ok_or("an outage is given as START/END, two RFC 3339 times")?;
-        let outage = Self { start: start.parse()?, end: end.parse()? };
-        if outage.start < outage.end {
-            Ok(outage)
-        } else {
-            Err("an outage must end after its start".to_owned())
-        }
-    }
-}
-
-impl fmt::Display for Outage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.start, self.end)
-    }
-}
-
-impl TryFrom<String> for Outage {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Outage> for String {
-    fn from(outage: Outage) -> Self {
-        outage.to_string()
-    }
+    pub outage: Option<Period>,
+    /// The exception with which every call is refused, as in `AccessDeniedException`
+    #[arg(long, value_name = "EXCEPTION")]
+    pub refuse: Option<Kind>,
+    /// Answers chosen for some records, the first rule that fits
+    #[arg(skip)]
+    pub rules: Vec<Rule>,
 }
 
 /// What chance has in store for one call.
@@ -122,26 +79,23 @@ fn strikes(rng: &mut Rng, probability: f64) -> bool {
     rng.f64() < probability
 }
 
-/// A token bucket, which holds as many calls as a second allows.
+/// At most so many calls in any second. AWS does not say how it counts; this way, no second has more than its calls.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
-    /// When the bucket will be full again, in real time since the sandbox's start.
-    full_at: Duration,
+    /// The calls that were taken within a second before the latest, in real time since the sandbox's start.
+    taken: VecDeque<Duration>,
 }
 
 impl RateLimit {
-    /// Takes one call out of the bucket; says whether there was one.
+    /// Says whether one more call is taken. Those that were not do not count.
     pub(super) fn take(&mut self, now: Duration, calls_per_second: u32) -> bool {
-        const BURST: Duration = Duration::from_secs(1);
-        let Some(refill) = BURST.checked_div(calls_per_second) else {
-            return false;
-        };
-        let full_at = self.full_at.max(now).saturating_add(refill);
-        let is_there = full_at <= now.saturating_add(BURST);
-        if is_there {
-            self.full_at = full_at;
+        const SECOND: Duration = Duration::from_secs(1);
+        while self.taken.pop_front_if(|call| call.saturating_add(SECOND) <= now).is_some() {}
+        let has_room = u32::try_from(self.taken.len()).is_ok_and(|taken| taken < calls_per_second);
+        if has_room {
+            self.taken.push_back(now);
         }
-        is_there
+        has_room
     }
 }
 
@@ -205,10 +159,12 @@ mod tests {
             ["--latency", "250"],
             ["--calls-per-second", "10"],
             ["--outage", "2026-11-22T10:00:00Z/2026-11-22T11:00:00Z"],
+            ["--refuse", "AccessDeniedException"],
         ];
         let faults = from_flags(flags.as_flattened()).unwrap();
         let json = r#"{"throttle":0.1,"error":0.2,"lose_reply":0.3,"unprocessed":1.0,"latency":250,
-                       "calls_per_second":10,"outage":"2026-11-22T10:00:00Z/2026-11-22T11:00:00Z"}"#;
+                       "calls_per_second":10,"outage":"2026-11-22T10:00:00Z/2026-11-22T11:00:00Z",
+                       "refuse":"AccessDeniedException"}"#;
         assert_eq!(serde_json::from_str::<Faults>(json).unwrap(), faults);
         assert_eq!(serde_json::from_str::<Faults>(&serde_json::to_string(&faults).unwrap()).unwrap(), faults);
     }
@@ -230,12 +186,18 @@ mod tests {
             ("--calls-per-second", "many"),
             ("--outage", "2026-11-22T10:00:00Z"),
             ("--outage", "2026-11-22T10:00:00Z/2026-11-22T10:00:00Z"),
+            ("--refuse", "NoSuchException"),
         ] {
             assert!(from_flags(&[&format!("{flag}={value}")]).is_err(), "{flag} {value}");
         }
-        for json in
-            [r#"{"throttle": 2}"#, r#"{"thottle": 0.5}"#, r#"{"latency": -1}"#, r#"{"outage": "now"}"#]
-        {
+        for json in [
+            r#"{"throttle": 2}"#,
+            r#"{"thottle": 0.5}"#,
+            r#"{"latency": -1}"#,
+            r#"{"outage": "now"}"#,
+            r#"{"rules": [{"customer": "1"}]}"#,
+            r#"{"rules": [{"costumer": "1", "answer": "New"}]}"#,
+        ] {
             assert!(serde_json::from_str::<Faults>(json).is_err(), "{json}");
         }
     }
@@ -264,23 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holds_a_burst_and_refills_steadily() {
+    fn no_second_has_more_than_its_calls() {
         let mut limit = RateLimit::default();
-        let at = Duration::from_millis;
-        let taken = |limit: &mut RateLimit, now| (0..10).filter(|_| limit.take(now, 3)).count();
-        assert_eq!(taken(&mut limit, at(0)), 3);
-        assert_eq!(taken(&mut limit, at(300)), 0);
-        assert_eq!(taken(&mut limit, at(340)), 1);
-        assert_eq!(taken(&mut limit, at(60_000)), 3, "no more than a second's calls are saved up");
-        assert!(!limit.take(at(90_000), 0), "no calls per second is no calls");
-    }
-
-    #[test]
-    fn an_outage_ends_before_its_end() {
-        let outage: Outage = "2026-11-22T10:00:00Z/2026-11-22T11:00:00Z".parse().unwrap();
-        assert!(!outage.covers(outage.start.minus(Duration::from_millis(1))));
-        assert!(outage.covers(outage.start));
-        assert!(outage.covers(outage.end.minus(Duration::from_millis(1))));
-        assert!(!outage.covers(outage.end));
+        let mut take = |millis| limit.take(Duration::from_millis(millis), 3);
+        assert_eq!([0, 900, 950, 999].map(&mut take), [true, true, true, false]);
+        assert_eq!([1000, 1001, 1899].map(&mut take), [true, false, false], "a sliding second");
+        assert_eq!([1900, 60_000].map(&mut take), [true, true]);
+        assert!(!limit.take(Duration::from_secs(90), 0), "no calls per second is no calls");
     }
 }

@@ -4,7 +4,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{ConnectInfo, DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{IntoResponse, Json, Response},
     routing::{get, post},
 };
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::{
-    BilledRecord, Sandbox,
+    BilledRecord, LoggedCall, Sandbox,
     connection::Scissors,
     exception::Exception,
     faults::Faults,
@@ -31,6 +31,7 @@ pub(super) fn router(sandbox: Sandbox) -> Router {
     Router::new()
         .route("/_sandbox/records", get(records))
         .route("/_sandbox/calls", get(calls))
+        .route("/_sandbox/log", get(log))
         .route("/_sandbox/faults", get(faults).post(set_faults))
         .route("/_sandbox/reset", post(reset))
         .route("/_sandbox/health", get(health))
@@ -46,9 +47,10 @@ async fn call(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    let is_signed = headers.contains_key(header::AUTHORIZATION);
-    let answer = sandbox.call(Request { target, is_signed, body: &body });
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let (target, authorization) =
+        (text(HeaderName::from_static("x-amz-target")), text(header::AUTHORIZATION));
+    let answer = sandbox.call(Request { target, authorization, body: &body });
     debug!(request_id = answer.request_id, result = answer.result(), is_lost = answer.is_lost, "call");
     sleep(answer.latency).await;
     if answer.is_lost {
@@ -61,7 +63,7 @@ fn aws_response(answer: Answer, now: Timestamp) -> Response {
     let headers = [
         (header::CONTENT_TYPE, AWS_JSON.to_owned()),
         (header::DATE, http_date(now)),
-        (header::HeaderName::from_static("x-amzn-requestid"), answer.request_id),
+        (HeaderName::from_static("x-amzn-requestid"), answer.request_id),
     ];
     match answer.outcome {
         Ok(body) => (headers, body.to_string()).into_response(),
@@ -92,6 +94,7 @@ fn shown(record: &BilledRecord) -> Value {
         .map(|allocation| json!({"tags": allocation.tags, "quantity": allocation.quantity.to_string()}))
         .collect();
     json!({
+        "region": record.region,
         "product": record.product,
         "license_arn": record.license_arn,
         "account_id": record.account_id,
@@ -108,6 +111,18 @@ fn shown(record: &BilledRecord) -> Value {
 
 async fn calls(State(sandbox): State<Sandbox>) -> Json<Value> {
     Json(sandbox.marketplace().tally().to_json())
+}
+
+async fn log(State(sandbox): State<Sandbox>) -> Json<Value> {
+    let shown = |call: &LoggedCall| {
+        json!({
+            "at": call.at.to_string(),
+            "real_seconds": call.real.as_secs_f64(),
+            "result": call.result,
+            "is_lost": call.is_lost,
+        })
+    };
+    Json(json!({"log": sandbox.log().iter().map(shown).collect::<Vec<_>>()}))
 }
 
 async fn faults(State(sandbox): State<Sandbox>) -> Json<Faults> {

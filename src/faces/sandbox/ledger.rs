@@ -1,4 +1,6 @@
-//! What has been metered: one entry per slot, and the first quantity stays for ever.
+//! What has been metered: one entry per slot and region, and the first quantity stays for ever.
+//!
+//! AWS removes duplicates only within a region: who sends a slot to two of them is billed for both.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,6 +17,7 @@ use crate::domain::{
 /// One line of the bill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BilledRecord {
+    pub region: String,
     /// The product code; empty with a license.
     pub product: String,
     pub license_arn: String,
@@ -40,8 +43,8 @@ pub struct BilledAllocation {
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// By product code (empty with a license) and slot.
-    entries: BTreeMap<(Arc<str>, Slot), Entry>,
+    /// By region, product code (empty with a license) and slot.
+    entries: BTreeMap<(Arc<str>, Arc<str>, Slot), Entry>,
 }
 
 #[derive(Debug)]
@@ -60,11 +63,12 @@ impl Ledger {
     /// The same quantity under other tags counts as another usage: the bill would not be what was sent.
     pub(super) fn meter(
         &mut self,
+        region: &str,
         product: &Arc<str>,
         record: &UsageRecord,
         new_id: impl FnOnce() -> String,
     ) -> Option<&str> {
-        let slot = (product.clone(), record.slot.clone());
+        let slot = (region.into(), product.clone(), record.slot.clone());
         let entry = self.entries.entry(slot).or_insert_with(|| Entry {
             timestamp: record.timestamp,
             quantity: record.quantity,
@@ -79,20 +83,24 @@ impl Ledger {
         Some(&entry.metering_record_id)
     }
 
-    /// Sorted by product, customer, dimension and hour.
+    /// Sorted by region, product, customer, dimension and hour.
     pub(super) fn billed(&self) -> Vec<BilledRecord> {
-        self.entries.iter().map(|((product, slot), entry)| entry.billed(product, slot)).collect()
+        let billed = |((region, product, slot), entry): (&(Arc<str>, Arc<str>, Slot), &Entry)| {
+            entry.billed(region, product, slot)
+        };
+        self.entries.iter().map(billed).collect()
     }
 }
 
 impl Entry {
-    fn billed(&self, product: &str, slot: &Slot) -> BilledRecord {
+    fn billed(&self, region: &str, product: &str, slot: &Slot) -> BilledRecord {
         let customer = slot.identity.fields();
         let allocation = |(tags, quantity): (&Tags, &Quantity)| BilledAllocation {
             tags: tags.clone(),
             quantity: *quantity,
         };
         BilledRecord {
+            region: region.to_owned(),
             product: product.to_owned(),
             license_arn: customer.license_arn.to_owned(),
             account_id: customer.account_id.to_owned(),
@@ -117,9 +125,14 @@ mod tests {
 
     /// The id under which the usage is metered, or "duplicate".
     fn meter(ledger: &mut Ledger, id: &str, fields: Value) -> String {
+        meter_in("us-east-1", ledger, id, fields)
+    }
+
+    fn meter_in(region: &str, ledger: &mut Ledger, id: &str, fields: Value) -> String {
         let body = json!({"ProductCode": "prod", "UsageRecords": [record(fields)]});
         let call = Call::parse(WireCall::read(body.to_string().as_bytes()).unwrap()).unwrap();
-        ledger.meter(&call.product, &call.records[0], || id.to_owned()).unwrap_or("duplicate").to_owned()
+        let metered = ledger.meter(region, &call.product, &call.records[0], || id.to_owned());
+        metered.unwrap_or("duplicate").to_owned()
     }
 
     #[test]
@@ -157,6 +170,14 @@ mod tests {
             assert_eq!(meter(&mut ledger, id, other), id);
         }
         assert_eq!(ledger.billed().len(), 5);
+    }
+
+    #[test]
+    fn another_region_bills_again() {
+        let mut ledger = Ledger::default();
+        meter(&mut ledger, "a", json!({}));
+        assert_eq!(meter_in("eu-west-1", &mut ledger, "b", json!({})), "b");
+        assert_eq!(ledger.billed().len(), 2);
     }
 
     #[test]

@@ -9,14 +9,18 @@ use super::{
     exception::{Exception, Kind},
     faults::{Faults, Luck, RateLimit},
     ledger::{BilledRecord, Ledger},
+    log::{CallLog, LoggedCall},
     market::Market,
     request::{Call, MAX_BYTES, UsageRecord},
+    rules::{self, ChosenAnswer},
     tally::Tally,
     window,
     wire::WireCall,
 };
 use crate::domain::time::Timestamp;
 
+/// The service's name in signatures.
+const SIGNING_NAME: &str = "aws-marketplace";
 pub(super) const TARGET: &str = "AWSMPMeteringService.BatchMeterUsage";
 
 /// The state of a sandbox.
@@ -30,6 +34,7 @@ pub(super) struct Marketplace {
     rate_limit: RateLimit,
     ledger: Ledger,
     tally: Tally,
+    log: CallLog,
 }
 
 /// What a sandbox begins with, and goes back to when it is reset.
@@ -45,7 +50,7 @@ pub(super) struct Start {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request<'a> {
     pub(super) target: Option<&'a str>,
-    pub(super) is_signed: bool,
+    pub(super) authorization: Option<&'a str>,
     pub(super) body: &'a [u8],
 }
 
@@ -76,6 +81,7 @@ impl Marketplace {
             rate_limit: RateLimit::default(),
             ledger: Ledger::default(),
             tally: Tally::default(),
+            log: CallLog::default(),
             start,
         }
     }
@@ -90,13 +96,16 @@ impl Marketplace {
         let outcome = self.answer(request, moment, &mut luck);
         let answer = Answer { request_id, outcome, latency: self.faults.latency, is_lost: luck.reply_lost };
         self.tally.count_call(answer.result(), answer.is_lost);
+        let Moment { now: at, real } = moment;
+        self.log.push(LoggedCall { at, real, result: answer.result(), is_lost: answer.is_lost });
         answer
     }
 
     /// Everything that can refuse the call comes before the first record is metered.
     fn answer(&mut self, request: Request<'_>, moment: Moment, luck: &mut Luck) -> Result<Value, Exception> {
         self.fail_on_purpose(moment, luck)?;
-        check_headers(request)?;
+        check_target(request.target)?;
+        let region = signed_region(request.authorization)?;
         if request.body.len() >= MAX_BYTES {
             let size = request.body.len();
             return Err(
@@ -112,12 +121,16 @@ impl Marketplace {
         if let Some(market) = &self.start.market {
             market.check(&call)?;
         }
-        Ok(self.meter(call, luck))
+        rules::check(&self.faults.rules, &call.records, moment.now)?;
+        Ok(self.meter(region, call, luck, moment.now))
     }
 
     fn fail_on_purpose(&mut self, moment: Moment, luck: &Luck) -> Result<(), Exception> {
         if self.faults.outage.is_some_and(|outage| outage.covers(moment.now)) {
             return Err(Kind::ServiceUnavailable.because("the sandbox has an outage"));
+        }
+        if let Some(kind) = self.faults.refuse {
+            return Err(kind.because("the sandbox refuses every call"));
         }
         let limit = self.faults.calls_per_second;
         if luck.throttled || !limit.is_none_or(|limit| self.rate_limit.take(moment.real, limit)) {
@@ -129,18 +142,24 @@ impl Marketplace {
         Ok(())
     }
 
-    fn meter(&mut self, call: Call, luck: &mut Luck) -> Value {
+    fn meter(&mut self, region: &str, call: Call, luck: &mut Luck, now: Timestamp) -> Value {
         let Call { product, records } = call;
         let (mut results, mut unprocessed) = (Vec::new(), Vec::new());
         // Backwards, since AWS does not promise the request's order and nobody shall count on it.
         for record in records.into_iter().rev() {
-            if luck.leaves_unprocessed() {
+            let choice = rules::choice(&self.faults.rules, &record, now).cloned();
+            if luck.leaves_unprocessed() || choice == Some(ChosenAnswer::Unprocessed) {
                 self.tally.count_record("Unprocessed");
                 unprocessed.push(record.echo);
                 continue;
             }
-            let (status, id) = self.meter_record(&product, &record);
-            self.tally.count_record(status);
+            let (status, id) = match choice {
+                Some(ChosenAnswer::Status(status)) => (status, None),
+                Some(ChosenAnswer::Unprocessed | ChosenAnswer::Refused(_)) | None => {
+                    self.meter_record(region, &product, &record)
+                }
+            };
+            self.tally.count_record(&status);
             let mut result = json!({"UsageRecord": record.echo, "Status": status});
             if let Some(id) = id {
                 result["MeteringRecordId"] = id.into();
@@ -151,18 +170,27 @@ impl Marketplace {
     }
 
     /// Returns the record's status and, if it is metered, its id.
-    fn meter_record(&mut self, product: &Arc<str>, record: &UsageRecord) -> (&'static str, Option<String>) {
+    fn meter_record(
+        &mut self,
+        region: &str,
+        product: &Arc<str>,
+        record: &UsageRecord,
+    ) -> (String, Option<String>) {
         if self.start.market.as_ref().is_some_and(|market| !market.subscribes(product, record)) {
-            return ("CustomerNotSubscribed", None);
+            return ("CustomerNotSubscribed".to_owned(), None);
         }
-        match self.ledger.meter(product, record, || new_id(&mut self.ids)) {
-            Some(id) => ("Success", Some(id.to_owned())),
-            None => ("DuplicateRecord", None),
+        match self.ledger.meter(region, product, record, || new_id(&mut self.ids)) {
+            Some(id) => ("Success".to_owned(), Some(id.to_owned())),
+            None => ("DuplicateRecord".to_owned(), None),
         }
     }
 
     pub(super) fn billed(&self) -> Vec<BilledRecord> {
         self.ledger.billed()
+    }
+
+    pub(super) fn log(&self) -> Vec<LoggedCall> {
+        self.log.calls()
     }
 
     pub(super) const fn tally(&self) -> &Tally {
@@ -185,18 +213,27 @@ impl Answer {
     }
 }
 
-fn check_headers(request: Request<'_>) -> Result<(), Exception> {
-    match request.target {
-        Some(TARGET) => {}
-        Some(other) => {
-            return Err(Kind::UnknownOperation.because(format!("the sandbox does not offer `{other}`")));
-        }
-        None => return Err(Kind::UnknownOperation.because("the header X-Amz-Target is missing")),
+fn check_target(target: Option<&str>) -> Result<(), Exception> {
+    match target {
+        Some(TARGET) => Ok(()),
+        Some(other) => Err(Kind::UnknownOperation.because(format!("the sandbox does not offer `{other}`"))),
+        None => Err(Kind::UnknownOperation.because("the header X-Amz-Target is missing")),
     }
-    if request.is_signed {
-        Ok(())
-    } else {
-        Err(Kind::MissingAuthenticationToken.because("the request is not signed"))
+}
+
+/// The region for which the request is signed. The signature itself is not checked, since any credentials will do.
+fn signed_region(authorization: Option<&str>) -> Result<&str, Exception> {
+    let authorization =
+        authorization.ok_or_else(|| Kind::MissingAuthenticationToken.because("the request is not signed"))?;
+    let credential = authorization.split_once("Credential=").map_or("", |(_, rest)| rest);
+    let scope = credential.split(',').next().unwrap_or_default().trim();
+    match scope.split('/').collect::<Vec<_>>().as_slice() {
+        [_, _, region, SIGNING_NAME, "aws4_request"] => Ok(region),
+        [_, _, _, _, "aws4_request"] => Err(Kind::InvalidSignature
+            .because(format!("Credential should be scoped to correct service: '{SIGNING_NAME}'."))),
+        _ => Err(Kind::IncompleteSignature.because(
+            "the Authorization header needs a Credential like KEY/20261122/us-east-1/aws-marketplace/aws4_request",
+        )),
     }
 }
 

@@ -10,6 +10,7 @@
 //!     request     ranges, patterns, identities, slots         amount, allocations
 //!     window      hours that AWS still takes
 //!     market      products, dimensions, licenses, subscribers; only with a configuration
+//!     rules       answers chosen for some records
 //!     ledger      the first quantity of a slot stays
 //! ```
 //!
@@ -22,9 +23,12 @@ mod exception;
 mod faults;
 mod http;
 mod ledger;
+mod log;
 mod market;
 mod marketplace;
+mod period;
 mod request;
+mod rules;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -52,8 +56,12 @@ use self::{
 };
 
 pub use self::{
-    faults::{Faults, Outage},
+    exception::Kind,
+    faults::Faults,
     ledger::{BilledAllocation, BilledRecord},
+    log::LoggedCall,
+    period::Period,
+    rules::{ChosenAnswer, Rule},
 };
 
 pub struct SandboxOptions {
@@ -112,9 +120,14 @@ impl Sandbox {
         format!("http://{}", self.0.address)
     }
 
-    /// What was metered, sorted by product, customer, dimension and hour.
+    /// What was metered, sorted by region, product, customer, dimension and hour.
     pub fn billed(&self) -> Vec<BilledRecord> {
         self.marketplace().billed()
+    }
+
+    /// The latest calls, the oldest first.
+    pub fn log(&self) -> Vec<LoggedCall> {
+        self.marketplace().log()
     }
 
     /// Replaces all faults.

@@ -11,7 +11,7 @@ pub(super) struct Tally {
     /// Calls by what was answered, see [`Answer::result`](super::marketplace::Answer::result).
     by_result: BTreeMap<&'static str, u64>,
     /// Records of answered calls by their status.
-    records: BTreeMap<&'static str, u64>,
+    records: BTreeMap<String, u64>,
     /// Calls whose answer, whatever it was, did not go out.
     lost: u64,
     empty_customer_identifier: u64,
@@ -25,8 +25,8 @@ impl Tally {
         }
     }
 
-    pub(super) fn count_record(&mut self, status: &'static str) {
-        add_one(self.records.entry(status).or_default());
+    pub(super) fn count_record(&mut self, status: &str) {
+        add_one(self.records.entry(status.to_owned()).or_default());
     }
 
     /// Counts a call with a record whose `CustomerIdentifier` is empty.

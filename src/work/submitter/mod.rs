@@ -1,4 +1,4 @@
-//! Sends records to AWS: one submitter per seller account and region, since AWS counts calls there.
+//! Sends records to AWS: one submitter for each way to reach it. Those whose calls AWS counts together share a pace.
 //!
 //! An attempt is on disk before it is made, and its result before it is believed. Should the process die in between,
 //! the next one finds records whose outcome is unknown, and sends them again exactly as they are.
@@ -24,7 +24,6 @@ use crate::{
     domain::{
         answer::{Attempt, Reply, Verdict},
         backoff,
-        budget::RateBudget,
         deadline::Window,
         outbox::{Entry, Flight, Outbox, Unsent},
         product::Catalog,
@@ -40,6 +39,7 @@ use crate::{
 use super::{
     books::Settlement,
     committer::{CommitError, Committer, News},
+    pace::Pace,
 };
 
 #[cfg(test)]
@@ -47,6 +47,9 @@ mod tests;
 
 const LOAD_PAGE: usize = 1000;
 const GIVE_UP_PAGE: usize = 1000;
+/// A batch is taken so long before its call goes out. Noting the attempt takes a few milliseconds now and a few dozen
+/// then: in this time, that does not shift the beat of the calls, which AWS counts by the second.
+const WRITE_AHEAD: Duration = Duration::from_millis(50);
 
 /// What a submitter goes by.
 #[derive(Clone, Debug)]
@@ -55,7 +58,7 @@ pub struct Options {
     pub products: Vec<Arc<str>>,
     pub catalog: Arc<Catalog>,
     pub window: Window,
-    pub requests_per_second: f64,
+    pub pace: Pace,
     pub concurrency: usize,
 }
 
@@ -82,11 +85,8 @@ pub struct Submitter {
     board: UnsentBoard,
     outbox: Outbox,
     loaded: RecordId,
-    budget: RateBudget,
     /// How often in a row AWS has refused a product's set-up.
     setup_faults: BTreeMap<Arc<str>, u32>,
-    /// Real time, for the budget, is counted from here.
-    epoch: Instant,
     in_flight: JoinSet<Result<Landing, CommitError>>,
     news: broadcast::Receiver<News>,
 }
@@ -95,7 +95,7 @@ pub struct Submitter {
 struct Landing {
     flight: Flight,
     reply: Reply,
-    sent: u64,
+    sent: Instant,
     took: Duration,
 }
 
@@ -120,7 +120,6 @@ impl Submitter {
         board: UnsentBoard,
     ) -> Self {
         Self {
-            budget: RateBudget::new(options.requests_per_second),
             options,
             news: committer.news(),
             committer,
@@ -131,7 +130,6 @@ impl Submitter {
             outbox: Outbox::default(),
             loaded: RecordId(0),
             setup_faults: BTreeMap::new(),
-            epoch: Instant::now(),
             in_flight: JoinSet::new(),
         }
     }
@@ -164,7 +162,7 @@ impl Submitter {
             self.publish();
             let may_fly = self.in_flight.len() < self.options.concurrency;
             if place.is_none() && may_fly && self.outbox.has_due(now) {
-                place = Some(self.epoch + Duration::from_micros(self.budget.reserve(self.real_time())));
+                place = Some(self.options.pace.reserve(Instant::now() + WRITE_AHEAD));
             }
             let next_event = self.outbox.next_event(now);
             tokio::select! {
@@ -173,9 +171,9 @@ impl Submitter {
                 Some(landed) = self.in_flight.join_next() => self.land(landed).await?,
                 Ok(()) = sealed.changed() => self.load().await?,
                 news = self.news.recv() => self.hear(news).await?,
-                () = sleep_until(place.unwrap_or(self.epoch)), if place.is_some() => {
+                at = time_to_prepare(place) => {
                     place = None;
-                    self.launch();
+                    self.launch(at);
                 }
                 () = self.clock.sleep_until(next_event.unwrap_or(Timestamp::MAX)), if next_event.is_some() => {}
             }
@@ -237,14 +235,14 @@ impl Submitter {
         Ok(())
     }
 
-    /// Sends the next batch, if there still is one.
-    fn launch(&mut self) {
+    /// Sends the next batch, if there still is one, at `place`.
+    fn launch(&mut self, place: Instant) {
         let Some(flight) = self.outbox.take_batch(self.clock.now()) else { return };
-        let (committer, marketplace, epoch) = (self.committer.clone(), self.marketplace.clone(), self.epoch);
-        let clock = self.clock;
+        let (committer, marketplace, clock) = (self.committer.clone(), self.marketplace.clone(), self.clock);
         self.in_flight.spawn(async move {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
+            sleep_until(place).await;
             let sent = Instant::now();
             // The write may have taken its time: nothing goes out past its deadline (I7).
             let reply = if flight.entries.iter().all(|entry| clock.now() < entry.deadline) {
@@ -252,7 +250,7 @@ impl Submitter {
             } else {
                 Reply::NotDelivered("a deadline passed before the call".into())
             };
-            Ok(Landing { flight, reply, sent: micros_since(epoch, sent), took: sent.elapsed() })
+            Ok(Landing { flight, reply, sent, took: sent.elapsed() })
         });
     }
 
@@ -289,7 +287,8 @@ impl Submitter {
     }
 
     fn judge(&self, entries: &[Entry], reply: &Reply) -> Vec<Verdict> {
-        let now = self.clock.now();
+        // One backoff for the batch, so that it comes back as one call.
+        let (now, random) = (self.clock.now(), fastrand::u32(..));
         let judge = |entry: &Entry| {
             let attempt = Attempt {
                 slot: &entry.record.slot(),
@@ -297,7 +296,7 @@ impl Submitter {
                 alone: entries.len() == 1,
                 deadline: entry.deadline,
                 now,
-                random: fastrand::u32(..),
+                random,
             };
             attempt.judge(reply)
         };
@@ -305,12 +304,11 @@ impl Submitter {
     }
 
     /// Lets the pace follow AWS's replies.
-    fn adapt(&mut self, product: &Arc<str>, reply: &Reply, sent: u64) {
-        let now = self.real_time();
+    fn adapt(&mut self, product: &Arc<str>, reply: &Reply, sent: Instant) {
         match reply {
-            Reply::Throttled => self.budget.throttled(sent, now),
+            Reply::Throttled => self.options.pace.throttled(sent),
             Reply::Answered(_) => {
-                self.budget.succeeded();
+                self.options.pace.answered(sent);
                 self.setup_faults.remove(product);
             }
             Reply::Setup(_) => {
@@ -345,14 +343,13 @@ impl Submitter {
             self.board.put(product, self.outbox.unsent(product));
         }
     }
-
-    fn real_time(&self) -> u64 {
-        micros_since(self.epoch, Instant::now())
-    }
 }
 
-fn micros_since(epoch: Instant, moment: Instant) -> u64 {
-    u64::try_from(moment.duration_since(epoch).as_micros()).unwrap_or(u64::MAX)
+/// Waits until it is time to prepare the call that goes out at `place`; without a place, for ever.
+async fn time_to_prepare(place: Option<Instant>) -> Instant {
+    let Some(place) = place else { return std::future::pending().await };
+    sleep_until(place - WRITE_AHEAD).await;
+    place
 }
 
 fn settlement(entry: &Entry, verdict: &Verdict) -> Settlement {

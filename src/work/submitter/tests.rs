@@ -46,7 +46,7 @@ async fn every_attempt_repeats_the_records_and_a_lost_answer_is_remembered() {
         products: vec!["prod".into()],
         catalog: sample::rules(MissedPolicy::Hold).catalog,
         window: Window::AWS,
-        requests_per_second: 100.0,
+        pace: Pace::new(100.0),
         concurrency: 4,
     };
     let sealed = sealer::start(committer.clone(), clock, &tasks);

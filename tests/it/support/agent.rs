@@ -150,13 +150,7 @@ impl Home {
 
     /// The whole answer of the admin port.
     pub(crate) async fn admin(&self, path: &str) -> Option<String> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(&self.admin).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        get_whole(&self.admin, path).await
     }
 
     /// The value of a metric line that starts with `name`, labels included.
@@ -217,6 +211,23 @@ impl Drop for Agent {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// The whole answer of a small HTTP server.
+async fn get_whole(address: &str, path: &str) -> Option<String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+/// The body of its answer.
+pub(crate) async fn get(address: &str, path: &str) -> Option<String> {
+    let answer = get_whole(address, path).await?;
+    answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
 }
 
 pub(crate) fn signal(name: &str, pid: u32) {

@@ -14,8 +14,16 @@ use tallyman::{
 };
 
 /// Waits for what must come true; fails with `what` after a while. Generous, since machines are slow and shared.
-pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_mins(1);
+pub(crate) async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_mins(1), what, attempt).await
+}
+
+pub(crate) async fn eventually_within<T>(
+    bound: Duration,
+    what: &str,
+    mut attempt: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let until = Instant::now() + bound;
     loop {
         if let Some(value) = attempt().await {
             return value;

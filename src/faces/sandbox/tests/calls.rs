@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::record;
+use super::{SIGNATURE, record};
 use crate::{
     base::config,
     faces::sandbox::{
         exception::Kind,
-        faults::{Faults, Outage},
+        faults::Faults,
         market::Market,
         marketplace::{Answer, Marketplace, Moment, Request, Start, TARGET},
+        period::Period,
+        rules::Rule,
     },
 };
 
@@ -27,7 +29,7 @@ fn at(real_millis: u64) -> Moment {
 }
 
 fn send(marketplace: &mut Marketplace, body: &str) -> Answer {
-    let request = Request { target: Some(TARGET), is_signed: true, body: body.as_bytes() };
+    let request = Request { target: Some(TARGET), authorization: Some(SIGNATURE), body: body.as_bytes() };
     marketplace.call(request, at(0))
 }
 
@@ -89,11 +91,15 @@ fn a_record_is_success_again_or_duplicate() {
 #[test]
 fn unsigned_and_unknown_calls_are_refused() {
     let mut marketplace = marketplace(Faults::default());
-    let mut call =
-        |target, is_signed| refused(marketplace.call(Request { target, is_signed, body: b"{}" }, at(0)));
-    assert_eq!(call(Some(TARGET), false), Kind::MissingAuthenticationToken);
-    assert_eq!(call(Some("AWSMPMeteringService.MeterUsage"), true), Kind::UnknownOperation);
-    assert_eq!(call(None, true), Kind::UnknownOperation);
+    let mut call = |target, authorization| {
+        refused(marketplace.call(Request { target, authorization, body: b"{}" }, at(0)))
+    };
+    assert_eq!(call(Some(TARGET), None), Kind::MissingAuthenticationToken);
+    assert_eq!(call(Some(TARGET), Some("Bearer x")), Kind::IncompleteSignature);
+    let other_service = SIGNATURE.replace("aws-marketplace", "s3");
+    assert_eq!(call(Some(TARGET), Some(&other_service)), Kind::InvalidSignature);
+    assert_eq!(call(Some("AWSMPMeteringService.MeterUsage"), Some(SIGNATURE)), Kind::UnknownOperation);
+    assert_eq!(call(None, Some(SIGNATURE)), Kind::UnknownOperation);
 }
 
 #[test]
@@ -108,12 +114,13 @@ fn a_request_has_less_than_a_megabyte() {
 
 #[test]
 fn throttling_errors_and_outages_record_nothing() {
-    let outage = Outage { start: at(0).now, end: at(0).now.plus(Duration::from_secs(1)) };
+    let outage = Period { start: Some(at(0).now), end: None };
     for (faults, kind) in [
         (Faults { throttle: 1.0, ..Faults::default() }, Kind::Throttling),
         (Faults { calls_per_second: Some(0), ..Faults::default() }, Kind::Throttling),
         (Faults { error: 1.0, ..Faults::default() }, Kind::InternalServiceError),
         (Faults { outage: Some(outage), ..Faults::default() }, Kind::ServiceUnavailable),
+        (Faults { refuse: Some(Kind::ExpiredToken), ..Faults::default() }, Kind::ExpiredToken),
     ] {
         let mut marketplace = marketplace(faults);
         assert_eq!(refused(send(&mut marketplace, &batch(&["a"]))), kind);
@@ -125,9 +132,9 @@ fn throttling_errors_and_outages_record_nothing() {
 fn calls_above_the_rate_are_throttled_until_it_allows_more() {
     let mut marketplace = marketplace(Faults { calls_per_second: Some(2), ..Faults::default() });
     let body = batch(&["a"]);
-    let request = Request { target: Some(TARGET), is_signed: true, body: body.as_bytes() };
+    let request = Request { target: Some(TARGET), authorization: Some(SIGNATURE), body: body.as_bytes() };
     let mut passes = |millis| marketplace.call(request, at(millis)).outcome.is_ok();
-    assert_eq!([0, 0, 0, 500, 501].map(&mut passes), [true, true, false, true, false]);
+    assert_eq!([0, 500, 999, 1000, 1001].map(&mut passes), [true, true, false, true, false]);
 }
 
 #[test]
@@ -165,6 +172,47 @@ fn a_seed_decides_everything_and_a_reset_begins_again() {
         answers
     };
     assert_eq!(run(), run());
+}
+
+fn ruled(rules: &Value) -> Marketplace {
+    let rules: Vec<Rule> = serde_json::from_value(rules.clone()).unwrap();
+    marketplace(Faults { rules, ..Faults::default() })
+}
+
+#[test]
+fn chosen_records_get_chosen_answers_and_are_not_metered() {
+    let mut marketplace = ruled(&json!([
+        {"dimension": "a", "answer": "CustomerNotSubscribed"},
+        {"dimension": "b", "answer": "NewStatus"},
+        {"dimension": "c", "answer": "Unprocessed"},
+        {"dimension": "a", "answer": "InvalidLicenseException"}
+    ]));
+    let answer = send(&mut marketplace, &batch(&["a", "b", "c", "d"]));
+    assert_eq!(statuses(&answer), ["Success", "NewStatus", "CustomerNotSubscribed"]);
+    assert_eq!(answer.outcome.unwrap()["UnprocessedRecords"][0]["Dimension"], "c");
+    assert_eq!(marketplace.billed().len(), 1);
+    assert_eq!(marketplace.tally().to_json()["records"]["NewStatus"], 1);
+}
+
+#[test]
+fn a_poison_record_refuses_its_whole_call() {
+    let mut marketplace = ruled(&json!([{"dimension": "bad", "answer": "InvalidLicenseException"}]));
+    assert_eq!(refused(send(&mut marketplace, &batch(&["a", "bad"]))), Kind::InvalidLicense);
+    assert_eq!(marketplace.billed(), []);
+    assert_eq!(statuses(&send(&mut marketplace, &batch(&["a"]))), ["Success"]);
+}
+
+#[test]
+fn a_subscription_begins_and_ends_by_the_clock() {
+    let rule = |during: &str| json!([{"customer": "123456789012", "during": during, "answer": "CustomerNotSubscribed"}]);
+    for (during, status) in [
+        (format!("/{NOW}"), "Success"),
+        ("/2026-11-02T14:30:01Z".to_owned(), "CustomerNotSubscribed"),
+        (format!("{NOW}/"), "CustomerNotSubscribed"),
+        ("2026-11-02T14:30:01Z/".to_owned(), "Success"),
+    ] {
+        assert_eq!(statuses(&send(&mut ruled(&rule(&during)), &batch(&["a"]))), [status], "{during}");
+    }
 }
 
 #[test]

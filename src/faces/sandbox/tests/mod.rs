@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 pub(super) const ARN: &str = "arn:aws:license-manager::123456789012:license:l-0123abcd";
 
+pub(super) const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/20261102/us-east-1/aws-marketplace/aws4_request, \
+                                    SignedHeaders=host, Signature=00";
+
 /// A good record for an account, changed by `fields`; null takes a field away.
 pub(super) fn record(fields: Value) -> Value {
     let mut record = json!({

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::ARN;
+use super::{ARN, SIGNATURE};
 use crate::{
     base::{
         clock::{Clock, ClockSpec},
@@ -77,9 +77,11 @@ async fn exchange(sandbox: &Sandbox, method: &str, path: &str, headers: &str, bo
 }
 
 async fn aws_call(sandbox: &Sandbox, body: &str) -> String {
-    let headers = "Content-Type: application/x-amz-json-1.1\r\nAuthorization: AWS4-HMAC-SHA256 none\r\n\
-                   X-Amz-Target: AWSMPMeteringService.BatchMeterUsage\r\n";
-    exchange(sandbox, "POST", "/", headers, body).await
+    let headers = format!(
+        "Content-Type: application/x-amz-json-1.1\r\nAuthorization: {SIGNATURE}\r\n\
+         X-Amz-Target: AWSMPMeteringService.BatchMeterUsage\r\n"
+    );
+    exchange(sandbox, "POST", "/", &headers, body).await
 }
 
 async fn json_of(sandbox: &Sandbox, method: &str, path: &str, body: &str) -> Value {
@@ -214,13 +216,18 @@ async fn what_was_billed_can_be_looked_up_and_forgotten() {
         "QuantityAsDecimal": "1.50"
     });
     aws_call(&sandbox, &json!({"ProductCode": "prod", "UsageRecords": [record]}).to_string()).await;
+    let log = json_of(&sandbox, "GET", "/_sandbox/log", "").await["log"].take();
+    assert_eq!((log.as_array().map(Vec::len), &log[0]["result"]), (Some(1), &json!("Answered")));
+    assert!(
+        log[0]["at"].as_str().unwrap().starts_with("2026-11-22T10:30:") && log[0]["real_seconds"].is_f64()
+    );
     let mut records = json_of(&sandbox, "GET", "/_sandbox/records", "").await;
     let id = records["records"][0]["metering_record_id"].take();
     assert_eq!(id.as_str().map(str::len), Some(36));
     assert_eq!(
         records,
         json!({"records": [{
-            "product": "prod", "license_arn": "", "account_id": "", "customer_identifier": "abc",
+            "region": "us-east-1", "product": "prod", "license_arn": "", "account_id": "", "customer_identifier": "abc",
             "dimension": "gb", "hour": LAST_HOUR, "timestamp": LAST_HOUR, "quantity": "1.5",
             "allocations": [], "metering_record_id": null, "calls": 1
         }]})
@@ -228,6 +235,7 @@ async fn what_was_billed_can_be_looked_up_and_forgotten() {
     assert!(exchange(&sandbox, "POST", "/_sandbox/reset", "", "").await.starts_with("HTTP/1.1 204 "));
     assert_eq!(json_of(&sandbox, "GET", "/_sandbox/records", "").await, json!({"records": []}));
     assert_eq!(json_of(&sandbox, "GET", "/_sandbox/calls", "").await["calls"], 0);
+    assert_eq!(json_of(&sandbox, "GET", "/_sandbox/log", "").await, json!({"log": []}));
     assert_eq!(json_of(&sandbox, "GET", "/_sandbox/health", "").await["status"], "ok");
 }
 
@@ -238,6 +246,11 @@ async fn faults_can_be_changed_over_http() {
     assert_eq!((&now["throttle"], &now["latency"]), (&json!(1.0), &json!(5)));
     assert_eq!(json_of(&sandbox, "GET", "/_sandbox/faults", "").await, now);
     assert!(aws_call(&sandbox, "{}").await.contains("ThrottlingException"));
+    json_of(&sandbox, "POST", "/_sandbox/faults", r#"{"refuse": "AccessDeniedException"}"#).await;
+    assert!(aws_call(&sandbox, "{}").await.contains("AccessDeniedException"));
+    let rules = r#"{"rules": [{"customer": "1", "during": "/2026-11-22T12:00:00Z", "answer": "New"}]}"#;
+    let now = json_of(&sandbox, "POST", "/_sandbox/faults", rules).await;
+    assert_eq!(now["rules"], serde_json::from_str::<Value>(rules).unwrap()["rules"]);
     let wrong = exchange(&sandbox, "POST", "/_sandbox/faults", "", r#"{"trottle": 1}"#).await;
     assert!(wrong.starts_with("HTTP/1.1 400 ") && wrong.contains("trottle"), "{wrong}");
     json_of(&sandbox, "POST", "/_sandbox/faults", "{}").await;
