@@ -213,7 +213,8 @@ impl Submitter {
             let sent = Instant::now();
             // The write may have taken its time: nothing goes out past its deadline (I7).
             let reply = if flight.entries.iter().all(|entry| clock.now() < entry.deadline) {
-                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await
+                let records = flight.entries.iter().map(|entry| entry.record.clone()).collect();
+                marketplace.send(records).await.reply
             } else {
                 Reply::NotDelivered("a deadline passed before the call".into())
             };
