@@ -9,3 +9,4 @@ pub mod roster;
 mod sample;
 pub mod sealer;
 pub mod submitter;
+pub mod trusted_clock;

@@ -3,18 +3,21 @@
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::base::{clock::Clock, tasks::Tasks};
+use crate::{base::tasks::Tasks, domain::time::Timestamp};
 
-use super::committer::{CommitError, Committer};
+use super::{
+    committer::{CommitError, Committer},
+    trusted_clock::TrustedClock,
+};
 
 /// Starts the sealer's task. The receiver tells when there are new records.
-pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiver<u64> {
+pub fn start(committer: Committer, clock: TrustedClock, tasks: &Tasks) -> watch::Receiver<u64> {
     let (sealed, receiver) = watch::channel(0);
     let stopping = tasks.stopping();
     tasks.spawn("sealer", async move {
         tokio::select! {
             () = stopping => {}
-            end = seal_for_ever(&committer, clock, &sealed) => {
+            end = seal_for_ever(&committer, &clock, &sealed) => {
                 if let Err(error) = end {
                     warn!(%error, "no hour is sealed any more");
                 }
@@ -28,20 +31,32 @@ pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiv
 
 async fn seal_for_ever(
     committer: &Committer,
-    clock: Clock,
+    clock: &TrustedClock,
     sealed: &watch::Sender<u64>,
 ) -> Result<(), CommitError> {
     loop {
-        let progress = committer.seal().await?;
+        let now = clock.sleep_until(committer.status().next_seal).await;
+        seal_due(committer, now, sealed).await?;
+    }
+}
+
+/// Seals all that is due at `now`: one moment decides, also should the clock jump meanwhile.
+async fn seal_due(
+    committer: &Committer,
+    now: Timestamp,
+    sealed: &watch::Sender<u64>,
+) -> Result<(), CommitError> {
+    loop {
+        let progress = committer.seal(now).await?;
         if progress.records > 0 {
             sealed.send_modify(|records| *records += u64::from(progress.records));
         }
         if progress.hours > 0 {
             info!(sealed_through = %committer.sealed_through(), records = progress.records, "sealed");
-            while committer.drop_expired().await? {}
+            while committer.drop_expired(now).await? {}
         }
         if !progress.more {
-            clock.sleep_until(committer.status().next_seal).await;
+            return Ok(());
         }
     }
 }

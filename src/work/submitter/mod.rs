@@ -28,7 +28,7 @@ use crate::{
         time::Timestamp,
     },
     worlds::{
-        marketplace::Marketplace,
+        marketplace::{Marketplace, Response},
         store::{Store, StoreError, load},
     },
 };
@@ -36,6 +36,7 @@ use crate::{
 use super::{
     books::Settlement,
     committer::{CommitError, Committer},
+    trusted_clock::TrustedClock,
 };
 
 #[cfg(test)]
@@ -43,6 +44,9 @@ mod tests;
 
 const LOAD_PAGE: usize = 1000;
 const GIVE_UP_PAGE: usize = 1000;
+/// Between two calls that only ask AWS for the time; also for a fast clock not less than a second of real time.
+const PROBE_PAUSE: Duration = Duration::from_secs(30);
+const SHORTEST_PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a submitter goes by.
 #[derive(Clone, Debug)]
@@ -74,6 +78,7 @@ pub struct Submitter {
     store: Arc<dyn Store>,
     marketplace: Arc<dyn Marketplace>,
     clock: Clock,
+    trusted_clock: TrustedClock,
     board: UnsentBoard,
     outbox: Outbox,
     loaded: RecordId,
@@ -82,6 +87,7 @@ pub struct Submitter {
     setup_faults: BTreeMap<Arc<str>, u32>,
     /// Real time, for the budget, is counted from here.
     epoch: Instant,
+    next_probe: Instant,
     in_flight: JoinSet<Result<Landing, CommitError>>,
 }
 
@@ -110,21 +116,24 @@ impl Submitter {
         committer: Committer,
         store: Arc<dyn Store>,
         marketplace: Arc<dyn Marketplace>,
-        clock: Clock,
+        trusted_clock: TrustedClock,
         board: UnsentBoard,
     ) -> Self {
+        let epoch = Instant::now();
         Self {
             budget: RateBudget::new(options.requests_per_second),
             options,
             committer,
             store,
             marketplace,
-            clock,
+            clock: trusted_clock.clock(),
+            trusted_clock,
             board,
             outbox: Outbox::default(),
             loaded: RecordId(0),
             setup_faults: BTreeMap::new(),
-            epoch: Instant::now(),
+            epoch,
+            next_probe: epoch,
             in_flight: JoinSet::new(),
         }
     }
@@ -152,11 +161,12 @@ impl Submitter {
     ) -> Result<(), Stop> {
         self.load().await?;
         let mut place: Option<Instant> = None;
+        let mut doubt = self.trusted_clock.watch_doubt();
         loop {
             let now = self.give_up_missed().await?;
             self.publish();
             let may_fly = self.in_flight.len() < self.options.concurrency;
-            if place.is_none() && may_fly && self.outbox.has_due(now) {
+            if place.is_none() && may_fly && (self.outbox.has_due(now) || self.may_probe()) {
                 place = Some(self.epoch + Duration::from_micros(self.budget.reserve(self.real_time())));
             }
             let next_event = self.outbox.next_event(now);
@@ -165,6 +175,8 @@ impl Submitter {
                 () = &mut stopping => break,
                 Some(landed) = self.in_flight.join_next() => self.land(landed).await?,
                 Ok(()) = sealed.changed() => self.load().await?,
+                Ok(()) = doubt.changed() => self.outbox.hurry(self.clock.now()),
+                () = sleep_until(self.next_probe), if *doubt.borrow() && place.is_none() && self.in_flight.is_empty() => {}
                 () = sleep_until(place.unwrap_or(self.epoch)), if place.is_some() => {
                     place = None;
                     self.launch();
@@ -204,22 +216,39 @@ impl Submitter {
 
     /// Sends the next batch, if there still is one.
     fn launch(&mut self) {
-        let Some(flight) = self.outbox.take_batch(self.clock.now()) else { return };
+        let Some(flight) = self.outbox.take_batch(self.clock.now()).or_else(|| self.probe()) else { return };
         let (committer, marketplace, epoch) = (self.committer.clone(), self.marketplace.clone(), self.epoch);
-        let clock = self.clock;
+        let (clock, trusted_clock) = (self.clock, self.trusted_clock.clone());
         self.in_flight.spawn(async move {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
             let sent = Instant::now();
             // The write may have taken its time: nothing goes out past its deadline (I7).
-            let reply = if flight.entries.iter().all(|entry| clock.now() < entry.deadline) {
-                let records = flight.entries.iter().map(|entry| entry.record.clone()).collect();
-                marketplace.send(records).await.reply
+            let is_in_time = flight.entries.iter().all(|entry| clock.now() < entry.deadline);
+            let Response { reply, date } = if is_in_time {
+                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await
             } else {
-                Reply::NotDelivered("a deadline passed before the call".into())
+                Reply::NotDelivered("a deadline passed before the call".into()).into()
             };
+            if let Some(date) = date {
+                trusted_clock.observe(date, sent);
+            }
             Ok(Landing { flight, reply, sent: micros_since(epoch, sent), took: sent.elapsed() })
         });
+    }
+
+    /// A call without records, for the `Date` of its answer: while the clock is in doubt and nothing is due, no other
+    /// call would ever explain its jump.
+    fn probe(&mut self) -> Option<Flight> {
+        self.may_probe().then(|| {
+            let pause = PROBE_PAUSE.div_f64(self.clock.speed()).clamp(SHORTEST_PROBE_PAUSE, PROBE_PAUSE);
+            self.next_probe = Instant::now() + pause;
+            Flight::default()
+        })
+    }
+
+    fn may_probe(&self) -> bool {
+        self.in_flight.is_empty() && self.next_probe <= Instant::now() && self.trusted_clock.now().is_none()
     }
 
     /// Settles a batch by AWS's reply: on disk first, then in the outbox.
@@ -229,6 +258,10 @@ impl Submitter {
     ) -> Result<(), Stop> {
         let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let Landing { flight, reply, sent, took } = landing;
+        // A probe has told the time, if it was answered; whatever else its answer says is of no use.
+        if flight.entries.is_empty() {
+            return Ok(());
+        }
         let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
         self.adapt(&product, &reply, sent);
         metrics::submitted(&product, &reply, took);
@@ -290,10 +323,10 @@ impl Submitter {
     }
 
     /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired. Returns the moment of
-    /// the last look, when there was none left.
+    /// the last look, when there was none left. A clock in doubt ends nothing.
     async fn give_up_missed(&mut self) -> Result<Timestamp, Stop> {
         loop {
-            let now = self.clock.now();
+            let Some(now) = self.trusted_clock.now() else { return Ok(self.clock.now()) };
             let missed = self.outbox.missed(now, GIVE_UP_PAGE);
             if missed.is_empty() {
                 return Ok(now);
