@@ -38,6 +38,7 @@ use crate::{
         roster::Roster,
         sealer,
         submitter::{Options as SubmitterOptions, Submitter, UnsentBoard},
+        trusted_clock::TrustedClock,
     },
     worlds::{
         marketplace::{AwsMarketplace, Credentials, Marketplace},
@@ -123,20 +124,22 @@ impl Agent {
         let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
         load::claim_format(&*store, Uuid::new_v4().as_u128())?;
         load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
-        let catalog = Arc::new(continuity::check(&*store, config, clock.now())?);
-        let books = Books::open(&*store, rules(config, catalog.clone()), roster.clone(), clock.now())?;
+        let (trusted_clock, started) = (TrustedClock::new(clock), clock.now());
+        let catalog = Arc::new(continuity::check(&*store, config, started)?);
+        let books = Books::open(&*store, rules(config, catalog.clone()), roster.clone(), started)?;
         let (writer, workers) = (Tasks::default(), Tasks::default());
         let pending = config.limits.max_pending_events;
         let committer =
             Committer::start(books, store.clone(), roster, clock, pending, phase.clone(), &writer);
         // A seal that an earlier process left unfinished comes first: no identity may change in the middle of it.
-        while committer.seal().await?.more {}
-        committer.put_customers(configured_customers(config, clock.now())).await??;
+        while committer.seal(started).await?.more {}
+        committer.put_customers(configured_customers(config, started)).await??;
         let view = View {
             agent_id: config.agent.id.as_str().into(),
             catalog,
             window: config.submission.window,
             clock,
+            trusted_clock: trusted_clock.clone(),
             phase,
             committer: committer.clone(),
             unsent: UnsentBoard::default(),
@@ -144,9 +147,9 @@ impl Agent {
             store,
         };
         for (_, product) in config.catalog.products() {
-            view.activity.note(&product.code, clock.now());
+            view.activity.note(&product.code, started);
         }
-        let sealed = sealer::start(committer, clock, &workers);
+        let sealed = sealer::start(committer, trusted_clock, &workers);
         start_submitters(config, &view, credentials, &sealed, &workers).await;
         Ok(Self { view, grpc_tasks: Tasks::default(), workers, writer, admin_tasks: Tasks::default() })
     }
@@ -275,8 +278,8 @@ async fn start_submitters(
             concurrency: config.submission.concurrency,
         };
         let (committer, store) = (view.committer.clone(), view.store.clone());
-        let submitter =
-            Submitter::new(options, committer, store, marketplace, view.clock, view.unsent.clone());
+        let (clock, board) = (view.trusted_clock.clone(), view.unsent.clone());
+        let submitter = Submitter::new(options, committer, store, marketplace, clock, board);
         submitter.start(sealed.clone(), workers);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::domain::time::Timestamp;
 
@@ -16,10 +16,17 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
 /// Real time, or real time shifted and sped up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Clock {
     spec: Option<ClockSpec>,
+    #[cfg(test)]
+    steps: Option<&'static Steps>,
 }
+
+/// What a test has set its clock forward or back by, in milliseconds.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(crate) struct Steps(std::sync::atomic::AtomicI64);
 
 /// `anchor=<unix seconds>,start=<RFC 3339>,speed=<n>`: the time is `start + (real time - anchor) * speed`.
 /// Processes with the same spec agree on the time.
@@ -31,27 +38,53 @@ pub struct ClockSpec {
 }
 
 impl Clock {
-    pub const SYSTEM: Self = Self { spec: None };
+    pub const SYSTEM: Self = Self {
+        spec: None,
+        #[cfg(test)]
+        steps: None,
+    };
 
     pub const fn new(spec: ClockSpec) -> Self {
-        Self { spec: Some(spec) }
+        let mut clock = Self::SYSTEM;
+        clock.spec = Some(spec);
+        clock
+    }
+
+    /// With a handle to step it by; the handle lives on after the test.
+    #[cfg(test)]
+    pub(crate) fn steppable(spec: ClockSpec) -> (Self, &'static Steps) {
+        let steps: &'static Steps = Box::leak(Box::default());
+        (Self { spec: Some(spec), steps: Some(steps) }, steps)
     }
 
     pub fn now(&self) -> Timestamp {
-        let real = system_now();
+        let now = self.at(system_now());
+        #[cfg(test)]
+        let now = self.steps.map_or(now, |steps| steps.applied_to(now));
+        now
+    }
+
+    /// What this clock shows at a moment of real time.
+    pub fn at(&self, real: Timestamp) -> Timestamp {
         self.spec.map_or(real, |spec| spec.at(real))
+    }
+
+    /// By this clock's measure, how long ago `moment` was. Setting the clock does not change it.
+    pub fn since(&self, moment: Instant) -> Duration {
+        moment.elapsed().mul_f64(self.speed())
     }
 
     /// Returns once `moment` has come.
     pub async fn sleep_until(&self, moment: Timestamp) {
-        loop {
-            let left = moment.since(self.now());
-            if left.is_zero() {
-                return;
-            }
-            let real = left.div_f64(self.speed());
-            sleep(real.clamp(SHORTEST_NAP, LONGEST_NAP)).await;
+        while self.now() < moment {
+            self.nap_until(moment).await;
         }
+    }
+
+    /// Returns once `moment` has come, or somewhat sooner: it is time to look at the clock again.
+    pub async fn nap_until(&self, moment: Timestamp) {
+        let real = moment.since(self.now()).div_f64(self.speed());
+        sleep(real.clamp(SHORTEST_NAP, LONGEST_NAP)).await;
     }
 
     pub fn speed(&self) -> f64 {
@@ -60,6 +93,17 @@ impl Clock {
 
     pub const fn is_system(&self) -> bool {
         self.spec.is_none()
+    }
+}
+
+#[cfg(test)]
+impl Steps {
+    pub(crate) fn by_seconds(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn applied_to(&self, moment: Timestamp) -> Timestamp {
+        Timestamp::from_millis(moment.millis() + self.0.load(std::sync::atomic::Ordering::SeqCst))
     }
 }
 

@@ -29,6 +29,7 @@ const SUBMISSIONS: &str = "tallyman_submissions_total";
 const SUBMISSION_SECONDS: &str = "tallyman_submission_seconds";
 const LAST_SUCCESS: &str = "tallyman_last_success_timestamp_seconds";
 const QUIET: &str = "tallyman_quiet_seconds";
+const CLOCK_SKEW: &str = "tallyman_clock_skew_seconds";
 const STORE_BYTES: &str = "tallyman_store_bytes";
 const STORE_FAILED: &str = "tallyman_store_failed";
 const BUILD_INFO: &str = "tallyman_build_info";
@@ -77,6 +78,10 @@ fn describe() {
     describe_histogram!(SUBMISSION_SECONDS, "Time until AWS answered a call.");
     describe_gauge!(LAST_SUCCESS, "When AWS last accepted a record, in seconds since the Unix epoch.");
     describe_gauge!(QUIET, "Seconds since the last usage event was accepted.");
+    describe_gauge!(
+        CLOCK_SKEW,
+        "Seconds by which the clock is ahead of the time (behind: negative) while no hour is sealed for it, else 0."
+    );
     describe_gauge!(STORE_BYTES, "Bytes of the store's table files.");
     describe_gauge!(STORE_FAILED, "1 once the store has failed and nothing is taken any more.");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
@@ -170,6 +175,11 @@ pub fn product(gauges: &ProductGauges) {
     if let Some(quiet) = gauges.quiet {
         gauge!(QUIET, "product" => product()).set(quiet.as_secs_f64());
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn clock_skew(seconds: i64) {
+    gauge!(CLOCK_SKEW).set(seconds as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

@@ -33,7 +33,7 @@ struct Suspect {
 }
 
 /// Records under way in one request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Flight {
     pub entries: Vec<Entry>,
     other_half: Vec<RecordId>,
@@ -137,6 +137,19 @@ impl Outbox {
             shelf.all.insert((deadline, id));
             if shelf.due.remove(&(before, id)) {
                 shelf.due.insert((deadline, id));
+            }
+        }
+    }
+
+    /// Ends all waiting: it was for moments of a clock that has been set since.
+    pub fn hurry(&mut self, now: Timestamp) {
+        for shelf in self.products.values_mut() {
+            shelf.paused_until = now;
+        }
+        for (_, id) in std::mem::take(&mut self.backing_off) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.delivery.next_attempt = now;
+                self.backing_off.insert((now, id));
             }
         }
     }
@@ -352,6 +365,19 @@ mod tests {
         assert!(!outbox.has_due(at(49)) && outbox.take_batch(at(49)).is_none());
         assert_eq!(outbox.next_event(at(1)), Some(at(50)));
         assert_eq!(ids(outbox.take_batch(at(50))), [1]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let mut outbox = outbox([(1, 100_000)]);
+        let _in_flight = outbox.take_batch(at(50_000));
+        outbox.put_back(RecordId(1), Delivery { next_attempt: at(50_060), ..Delivery::default() });
+        outbox.pause("prod", at(50_060));
+        assert!(!outbox.has_due(at(20)));
+        outbox.hurry(at(20));
+        assert_eq!(ids(outbox.take_batch(at(20))), [1]);
+        outbox.remove(RecordId(1));
+        assert!(outbox.backing_off.is_empty());
     }
 
     #[test]

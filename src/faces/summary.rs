@@ -10,6 +10,7 @@ use crate::{
         proto::{DimensionSummary, ProductSummary, Summary},
     },
     domain::{
+        clock_guard::Skew,
         outbox::Unsent,
         product::{Dimension, DimensionIndex, Product, ProductIndex},
         record::HoldReason,
@@ -35,12 +36,20 @@ pub fn summary(view: &View) -> Summary {
             Phase::Stopping => "stopping".to_owned(),
             Phase::Serving => String::new(),
         },
+        clock_fault: view.trusted_clock.doubt().map_or_else(String::new, clock_fault),
         products: view
             .catalog
             .products()
             .map(|(index, product)| one(view, &status, index, product))
             .collect(),
     }
+}
+
+fn clock_fault(skew: Skew) -> String {
+    format!(
+        "no hour is sealed, since the clock is {skew}: set it right, and do not restart the agent until then; \
+         sealing goes on by itself once the clock agrees with the time of AWS's answers"
+    )
 }
 
 fn one(view: &View, status: &Status, index: ProductIndex, product: &Product) -> ProductSummary {
@@ -86,6 +95,7 @@ fn held<'a>(status: &'a Status, product: &'a Arc<str>) -> impl Iterator<Item = (
 /// Sets the gauges whose values are read rather than counted.
 pub fn set_gauges(view: &View) {
     let (status, now) = (view.committer.status(), view.clock.now());
+    metrics::clock_skew(view.trusted_clock.doubt().map_or(0, Skew::whole_seconds));
     metrics::store_bytes(view.store.size());
     for (_, product) in view.catalog.products() {
         let unsent = view.unsent.get(&product.code);
@@ -118,6 +128,7 @@ pub fn to_json(summary: &Summary) -> Value {
         "open_buckets": summary.open_buckets,
         "accepting": summary.accepting,
         "fault": text(&summary.fault),
+        "clock_fault": text(&summary.clock_fault),
         "products": summary.products.iter().map(product_to_json).collect::<Vec<_>>(),
     })
 }

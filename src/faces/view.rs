@@ -8,7 +8,7 @@ use std::{
 use crate::{
     base::clock::Clock,
     domain::{deadline::Window, product::Catalog, time::Timestamp},
-    work::{committer::Committer, phase::PhaseHandle, submitter::UnsentBoard},
+    work::{committer::Committer, phase::PhaseHandle, submitter::UnsentBoard, trusted_clock::TrustedClock},
     worlds::store::Store,
 };
 
@@ -19,6 +19,7 @@ pub struct View {
     pub catalog: Arc<Catalog>,
     pub window: Window,
     pub clock: Clock,
+    pub trusted_clock: TrustedClock,
     pub phase: PhaseHandle,
     pub committer: Committer,
     pub unsent: UnsentBoard,

@@ -10,3 +10,4 @@ pub mod roster;
 mod sample;
 pub mod sealer;
 pub mod submitter;
+pub mod trusted_clock;

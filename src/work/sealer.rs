@@ -5,21 +5,25 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::base::{clock::Clock, tasks::Tasks};
+use crate::{base::tasks::Tasks, domain::time::Timestamp};
 
-use super::committer::{CommitError, Committer};
+use super::{
+    committer::{CommitError, Committer},
+    trusted_clock::TrustedClock,
+};
 
-/// Real time that may pass before what is due is looked at again.
+/// Real time that may pass before what is due is looked at again: it changes with what happens. A customer closes, a
+/// record is refused.
 const LONGEST_NAP: Duration = Duration::from_millis(500);
 
 /// Starts the sealer's task. The receiver tells when there are new records.
-pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiver<u64> {
+pub fn start(committer: Committer, clock: TrustedClock, tasks: &Tasks) -> watch::Receiver<u64> {
     let (sealed, receiver) = watch::channel(0);
     let stopping = tasks.stopping();
     tasks.spawn("sealer", async move {
         tokio::select! {
             () = stopping => {}
-            end = seal_for_ever(&committer, clock, &sealed) => {
+            end = seal_for_ever(&committer, &clock, &sealed) => {
                 if let Err(error) = end {
                     warn!(%error, "no hour is sealed any more");
                 }
@@ -33,32 +37,36 @@ pub fn start(committer: Committer, clock: Clock, tasks: &Tasks) -> watch::Receiv
 
 async fn seal_for_ever(
     committer: &Committer,
-    clock: Clock,
+    clock: &TrustedClock,
     sealed: &watch::Sender<u64>,
 ) -> Result<(), CommitError> {
     loop {
-        let progress = committer.seal().await?;
+        let soon = clock.clock().now().plus(LONGEST_NAP.mul_f64(clock.clock().speed()));
+        let now = clock.sleep_until(committer.next_due().min(soon)).await;
+        if committer.next_due() <= now {
+            seal_due(committer, now, sealed).await?;
+        }
+    }
+}
+
+/// Seals all that is due at `now`: one moment decides, also should the clock jump meanwhile.
+async fn seal_due(
+    committer: &Committer,
+    now: Timestamp,
+    sealed: &watch::Sender<u64>,
+) -> Result<(), CommitError> {
+    loop {
+        let progress = committer.seal(now).await?;
         if progress.records > 0 {
             sealed.send_modify(|records| *records += u64::from(progress.records));
         }
         if progress.hours > 0 {
             info!(sealed_through = %committer.sealed_through(), records = progress.records, "sealed");
-            while committer.drop_expired().await? {}
+            while committer.drop_expired(now).await? {}
         }
         committer.retry_slowly().await?;
         if !progress.more {
-            sleep_until_due(committer, clock).await;
+            return Ok(());
         }
-    }
-}
-
-/// What is due, and when, changes with what happens: a customer closes, a record is refused.
-async fn sleep_until_due(committer: &Committer, clock: Clock) {
-    loop {
-        let (now, due) = (clock.now(), committer.next_due());
-        if due <= now {
-            return;
-        }
-        clock.sleep_until(due.min(now.plus(LONGEST_NAP.mul_f64(clock.speed())))).await;
     }
 }

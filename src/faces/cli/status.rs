@@ -62,13 +62,17 @@ fn agent_fields(summary: &Summary, now: Timestamp) -> Vec<Field> {
         let fault = given(summary.fault.clone()).unwrap_or_else(|| "no reason given".to_owned());
         format!("TAKES NO USAGE: {fault}")
     };
-    vec![
+    let mut fields = vec![
         ("agent", format!("{} (tallyman {})", summary.agent_id, summary.version)),
         ("state", state),
         ("time", now.to_string()),
         ("sealed", sealed),
         ("open", count(summary.open_buckets, "bucket")),
-    ]
+    ];
+    if !summary.clock_fault.is_empty() {
+        fields.insert(3, ("CLOCK", summary.clock_fault.clone()));
+    }
+    fields
 }
 
 fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
@@ -168,13 +172,15 @@ product prod
         }
         let broken = render(&Summary { fault: "the disk is full".to_owned(), ..Summary::default() });
         assert!(broken.contains("TAKES NO USAGE: the disk is full"), "{broken}");
+        let jumped = render(&Summary { clock_fault: "5h ahead".to_owned(), ..Summary::default() });
+        assert!(jumped.contains("CLOCK      5h ahead\n"), "{jumped}");
     }
 
     #[test]
     fn machines_get_one_object_with_stable_keys() {
         let json = to_json(&summary());
         let expected = serde_json::json!({
-            "version": "0.1.0", "agent_id": "node-a", "now": "2026-11-22T10:12:00Z", "accepting": true, "fault": null,
+            "version": "0.1.0", "agent_id": "node-a", "now": "2026-11-22T10:12:00Z", "accepting": true, "fault": null, "clock_fault": null,
             "sealed_through": "2026-11-22T09:00:00Z", "open_buckets": 7,
             "products": [{
                 "code": "prod", "identity": "account", "customers": 3, "records_unsent": 2,

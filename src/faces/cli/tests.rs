@@ -49,6 +49,7 @@ pub(super) fn summary() -> Summary {
         open_buckets: 7,
         accepting: true,
         fault: String::new(),
+        clock_fault: String::new(),
         products: vec![ProductSummary {
             code: "prod".to_owned(),
             identity: "account".to_owned(),

@@ -37,6 +37,9 @@ pub struct Faults {
     /// Calls in any real second; more are answered with `ThrottlingException`
     #[arg(long, value_name = "N")]
     pub calls_per_second: Option<u32>,
+    /// Seconds by which the `Date` of the answers is ahead of the sandbox's clock, or, if negative, behind
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    pub clock_offset: i64,
     /// Times by the sandbox's clock between which every call is answered with 503
     #[arg(long, value_name = "START/END")]
     pub outage: Option<Period>,
@@ -158,12 +161,13 @@ mod tests {
             ["--unprocessed", "1"],
             ["--latency", "250"],
             ["--calls-per-second", "10"],
+            ["--clock-offset", "-3600"],
             ["--outage", "2026-11-22T10:00:00Z/2026-11-22T11:00:00Z"],
             ["--refuse", "AccessDeniedException"],
         ];
         let faults = from_flags(flags.as_flattened()).unwrap();
         let json = r#"{"throttle":0.1,"error":0.2,"lose_reply":0.3,"unprocessed":1.0,"latency":250,
-                       "calls_per_second":10,"outage":"2026-11-22T10:00:00Z/2026-11-22T11:00:00Z",
+                       "calls_per_second":10,"clock_offset":-3600,"outage":"2026-11-22T10:00:00Z/2026-11-22T11:00:00Z",
                        "refuse":"AccessDeniedException"}"#;
         assert_eq!(serde_json::from_str::<Faults>(json).unwrap(), faults);
         assert_eq!(serde_json::from_str::<Faults>(&serde_json::to_string(&faults).unwrap()).unwrap(), faults);

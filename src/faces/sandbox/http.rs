@@ -60,9 +60,10 @@ async fn call(
 }
 
 fn aws_response(answer: Answer, now: Timestamp) -> Response {
+    let date = Timestamp::from_seconds(now.seconds().saturating_add(answer.clock_offset));
     let headers = [
         (header::CONTENT_TYPE, AWS_JSON.to_owned()),
-        (header::DATE, http_date(now)),
+        (header::DATE, http_date(date)),
         (HeaderName::from_static("x-amzn-requestid"), answer.request_id),
     ];
     match answer.outcome {
@@ -76,8 +77,8 @@ fn aws_response(answer: Answer, now: Timestamp) -> Response {
 }
 
 /// The form of HTTP's `Date`. Times before the year 0 or after 9999 have none.
-fn http_date(now: Timestamp) -> String {
-    jiff::Timestamp::from_second(now.seconds())
+fn http_date(date: Timestamp) -> String {
+    jiff::Timestamp::from_second(date.seconds())
         .and_then(|moment| DateTimePrinter::new().timestamp_to_rfc9110_string(&moment))
         .unwrap_or_default()
 }

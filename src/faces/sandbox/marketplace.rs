@@ -67,6 +67,8 @@ pub(super) struct Answer {
     pub(super) request_id: String,
     pub(super) outcome: Result<Value, Exception>,
     pub(super) latency: Duration,
+    /// Seconds by which it is dated ahead.
+    pub(super) clock_offset: i64,
     /// The connection is to be closed instead.
     pub(super) is_lost: bool,
 }
@@ -94,7 +96,8 @@ impl Marketplace {
         let mut luck = Luck::draw(&self.faults, &mut self.randomness);
         let request_id = new_id(&mut self.ids);
         let outcome = self.answer(request, moment, &mut luck);
-        let answer = Answer { request_id, outcome, latency: self.faults.latency, is_lost: luck.reply_lost };
+        let Faults { latency, clock_offset, .. } = self.faults;
+        let answer = Answer { request_id, outcome, latency, clock_offset, is_lost: luck.reply_lost };
         self.tally.count_call(answer.result(), answer.is_lost);
         let Moment { now: at, real } = moment;
         self.log.push(LoggedCall { at, real, result: answer.result(), is_lost: answer.is_lost });

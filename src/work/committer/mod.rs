@@ -237,15 +237,16 @@ impl Committer {
         self.news.subscribe()
     }
 
-    /// Does a step of sealing, if anything is due.
-    pub async fn seal(&self) -> Result<SealProgress, CommitError> {
-        self.submit(|ledger| Ok(ledger.books.seal_step(ledger.now, ledger.batch))).await
+    /// Does a step of sealing, if anything is due at `now`. The caller has made sure that it is that late: what is
+    /// sealed can never be opened again.
+    pub async fn seal(&self, now: Timestamp) -> Result<SealProgress, CommitError> {
+        self.submit(move |ledger| Ok(ledger.books.seal_step(now, ledger.batch))).await
     }
 
-    /// Drops some of what has expired; says whether there is more. Housekeeping that fails stops nothing.
-    pub async fn drop_expired(&self) -> Result<bool, CommitError> {
-        self.submit(|ledger| {
-            let more = ledger.books.drop_expired(ledger.store, ledger.now, ledger.batch);
+    /// Drops some of what has expired by `now`; says whether there is more. Housekeeping that fails stops nothing.
+    pub async fn drop_expired(&self, now: Timestamp) -> Result<bool, CommitError> {
+        self.submit(move |ledger| {
+            let more = ledger.books.drop_expired(ledger.store, now, ledger.batch);
             Ok(more.unwrap_or_else(|fault| {
                 error!(%fault, "old receipts cannot be dropped");
                 false

@@ -31,7 +31,7 @@ use crate::{
         time::Timestamp,
     },
     worlds::{
-        marketplace::Marketplace,
+        marketplace::{Marketplace, Response},
         store::{Store, StoreError, load},
     },
 };
@@ -40,6 +40,7 @@ use super::{
     books::Settlement,
     committer::{CommitError, Committer, News},
     pace::Pace,
+    trusted_clock::TrustedClock,
 };
 
 #[cfg(test)]
@@ -50,6 +51,9 @@ const GIVE_UP_PAGE: usize = 1000;
 /// A batch is taken so long before its call goes out. Noting the attempt takes a few milliseconds now and a few dozen
 /// then: in this time, that does not shift the beat of the calls, which AWS counts by the second.
 const WRITE_AHEAD: Duration = Duration::from_millis(50);
+/// Between two calls that only ask AWS for the time; also for a fast clock not less than a second of real time.
+const PROBE_PAUSE: Duration = Duration::from_secs(30);
+const SHORTEST_PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a submitter goes by.
 #[derive(Clone, Debug)]
@@ -82,11 +86,13 @@ pub struct Submitter {
     store: Arc<dyn Store>,
     marketplace: Arc<dyn Marketplace>,
     clock: Clock,
+    trusted_clock: TrustedClock,
     board: UnsentBoard,
     outbox: Outbox,
     loaded: RecordId,
     /// How often in a row AWS has refused a product's set-up.
     setup_faults: BTreeMap<Arc<str>, u32>,
+    next_probe: Instant,
     in_flight: JoinSet<Result<Landing, CommitError>>,
     news: broadcast::Receiver<News>,
 }
@@ -116,7 +122,7 @@ impl Submitter {
         committer: Committer,
         store: Arc<dyn Store>,
         marketplace: Arc<dyn Marketplace>,
-        clock: Clock,
+        trusted_clock: TrustedClock,
         board: UnsentBoard,
     ) -> Self {
         Self {
@@ -125,11 +131,13 @@ impl Submitter {
             committer,
             store,
             marketplace,
-            clock,
+            clock: trusted_clock.clock(),
+            trusted_clock,
             board,
             outbox: Outbox::default(),
             loaded: RecordId(0),
             setup_faults: BTreeMap::new(),
+            next_probe: Instant::now(),
             in_flight: JoinSet::new(),
         }
     }
@@ -157,11 +165,12 @@ impl Submitter {
     ) -> Result<(), Stop> {
         self.load().await?;
         let mut place: Option<Instant> = None;
+        let mut doubt = self.trusted_clock.watch_doubt();
         loop {
             let now = self.give_up_missed().await?;
             self.publish();
             let may_fly = self.in_flight.len() < self.options.concurrency;
-            if place.is_none() && may_fly && self.outbox.has_due(now) {
+            if place.is_none() && may_fly && (self.outbox.has_due(now) || self.may_probe()) {
                 place = Some(self.options.pace.reserve(Instant::now() + WRITE_AHEAD));
             }
             let next_event = self.outbox.next_event(now);
@@ -171,6 +180,8 @@ impl Submitter {
                 Some(landed) = self.in_flight.join_next() => self.land(landed).await?,
                 Ok(()) = sealed.changed() => self.load().await?,
                 news = self.news.recv() => self.hear(news).await?,
+                Ok(()) = doubt.changed() => self.outbox.hurry(self.clock.now()),
+                () = sleep_until(self.next_probe), if *doubt.borrow() && place.is_none() && self.in_flight.is_empty() => {}
                 at = time_to_prepare(place) => {
                     place = None;
                     self.launch(at);
@@ -237,21 +248,40 @@ impl Submitter {
 
     /// Sends the next batch, if there still is one, at `place`.
     fn launch(&mut self, place: Instant) {
-        let Some(flight) = self.outbox.take_batch(self.clock.now()) else { return };
-        let (committer, marketplace, clock) = (self.committer.clone(), self.marketplace.clone(), self.clock);
+        let Some(flight) = self.outbox.take_batch(self.clock.now()).or_else(|| self.probe()) else { return };
+        let (committer, marketplace) = (self.committer.clone(), self.marketplace.clone());
+        let (clock, trusted_clock) = (self.clock, self.trusted_clock.clone());
         self.in_flight.spawn(async move {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
             sleep_until(place).await;
             let sent = Instant::now();
             // The write may have taken its time: nothing goes out past its deadline (I7).
-            let reply = if flight.entries.iter().all(|entry| clock.now() < entry.deadline) {
+            let is_in_time = flight.entries.iter().all(|entry| clock.now() < entry.deadline);
+            let Response { reply, date } = if is_in_time {
                 marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await
             } else {
-                Reply::NotDelivered("a deadline passed before the call".into())
+                Reply::NotDelivered("a deadline passed before the call".into()).into()
             };
+            if let Some(date) = date {
+                trusted_clock.observe(date, sent);
+            }
             Ok(Landing { flight, reply, sent, took: sent.elapsed() })
         });
+    }
+
+    /// A call without records, for the `Date` of its answer: while the clock is in doubt and nothing is due, no other
+    /// call would ever explain its jump.
+    fn probe(&mut self) -> Option<Flight> {
+        self.may_probe().then(|| {
+            let pause = PROBE_PAUSE.div_f64(self.clock.speed()).clamp(SHORTEST_PROBE_PAUSE, PROBE_PAUSE);
+            self.next_probe = Instant::now() + pause;
+            Flight::default()
+        })
+    }
+
+    fn may_probe(&self) -> bool {
+        self.in_flight.is_empty() && self.next_probe <= Instant::now() && self.trusted_clock.now().is_none()
     }
 
     /// Settles a batch by AWS's reply: on disk first, then in the outbox.
@@ -261,6 +291,10 @@ impl Submitter {
     ) -> Result<(), Stop> {
         let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let Landing { flight, reply, sent, took } = landing;
+        // A probe has told the time, if it was answered; whatever else its answer says is of no use.
+        if flight.entries.is_empty() {
+            return Ok(());
+        }
         let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
         self.adapt(&product, &reply, sent);
         metrics::submitted(&product, &reply, took);
@@ -322,10 +356,10 @@ impl Submitter {
     }
 
     /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired. Returns the moment of
-    /// the last look, when there was none left.
+    /// the last look, when there was none left. A clock in doubt ends nothing.
     async fn give_up_missed(&mut self) -> Result<Timestamp, Stop> {
         loop {
-            let now = self.clock.now();
+            let Some(now) = self.trusted_clock.now() else { return Ok(self.clock.now()) };
             let missed = self.outbox.missed(now, GIVE_UP_PAGE);
             if missed.is_empty() {
                 return Ok(now);

@@ -17,6 +17,67 @@ use crate::{
     },
 };
 
+const FIVE_HOURS: i64 = 5 * 3600;
+
+/// Ten minutes before the end of an hour, which is a second at this speed.
+fn spec() -> ClockSpec {
+    ClockSpec::starting_now("2071-11-22T10:50:00Z".parse().unwrap(), 600.0)
+}
+
+struct Agent {
+    store: Arc<MemoryStore>,
+    committer: Committer,
+    marketplace: Arc<ScriptedMarketplace>,
+    clock: TrustedClock,
+    _tasks: Tasks,
+}
+
+impl Agent {
+    fn start<R: Into<Response>>(clock: Clock, script: impl FnMut(&Records) -> R + Send + 'static) -> Self {
+        let (store, roster, tasks) =
+            (Arc::new(MemoryStore::default()), Arc::new(Roster::default()), Tasks::default());
+        let books =
+            Books::open(&*store, sample::rules(MissedPolicy::Hold), roster.clone(), clock.now()).unwrap();
+        let phase = PhaseHandle::default();
+        let committer = Committer::start(books, store.clone(), roster, clock, 1000, phase, &tasks);
+        let options = Options {
+            products: vec!["prod".into()],
+            catalog: sample::rules(MissedPolicy::Hold).catalog,
+            window: Window::AWS,
+            pace: Pace::new(100.0),
+            concurrency: 4,
+        };
+        let (marketplace, clock) = (Arc::new(ScriptedMarketplace::new(script)), TrustedClock::new(clock));
+        let sealed = sealer::start(committer.clone(), clock.clone(), &tasks);
+        let board = UnsentBoard::default();
+        Submitter::new(options, committer.clone(), store.clone(), marketplace.clone(), clock.clone(), board)
+            .start(sealed, &tasks);
+        Self { store, committer, marketplace, clock, _tasks: tasks }
+    }
+
+    async fn use_some(&self) {
+        let entry = sample::entry("123456789012", 0, Hour::containing(self.clock.clock().now()), 7);
+        let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
+        self.committer.record(delta).await.unwrap().answer().await.unwrap().unwrap();
+    }
+
+    fn settled(&self, table: Table) -> Vec<Settled> {
+        load::settled(&*self.store, table, RecordId(0), 10).unwrap()
+    }
+}
+
+async fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            if let Some(value) = attempt() {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap()
+}
+
 fn duplicates(records: &Records) -> Reply {
     Reply::Answered(records.iter().map(|record| (record.slot(), Line::Duplicate)).collect())
 }
@@ -32,44 +93,68 @@ async fn every_attempt_repeats_the_records_and_a_lost_answer_is_remembered() {
     let mut replies =
         vec![Reply::Lost("time-out".into()), Reply::Throttled, Reply::Setup("denied".into())].into_iter();
     let script = move |records: &Records| replies.next().unwrap_or_else(|| duplicates(records));
-    let marketplace = Arc::new(ScriptedMarketplace::new(script));
-    let clock = Clock::new(ClockSpec::starting_now("2026-11-22T10:50:00Z".parse().unwrap(), 600.0));
-    let (store, roster, tasks) =
-        (Arc::new(MemoryStore::default()), Arc::new(Roster::default()), Tasks::default());
-    let books = Books::open(&*store, sample::rules(MissedPolicy::Hold), roster.clone(), clock.now()).unwrap();
-    let committer =
-        Committer::start(books, store.clone(), roster, clock, 1000, PhaseHandle::default(), &tasks);
-    let entry = sample::entry("123456789012", 0, Hour::containing(clock.now()), 7);
-    let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
-    committer.record(delta).await.unwrap().answer().await.unwrap().unwrap();
-    let options = Options {
-        products: vec!["prod".into()],
-        catalog: sample::rules(MissedPolicy::Hold).catalog,
-        window: Window::AWS,
-        pace: Pace::new(100.0),
-        concurrency: 4,
-    };
-    let sealed = sealer::start(committer.clone(), clock, &tasks);
-    let board = UnsentBoard::default();
-    Submitter::new(options, committer, store.clone(), marketplace.clone(), clock, board)
-        .start(sealed, &tasks);
+    let agent = Agent::start(Clock::new(spec()), script);
+    agent.use_some().await;
 
-    let settled = tokio::time::timeout(Duration::from_secs(30), async {
-        loop {
-            let settled = load::settled(&*store, Table::Receipts, RecordId(0), 2).unwrap();
-            if !settled.is_empty() {
-                return settled;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let settled = eventually(|| {
+        let settled = agent.settled(Table::Receipts);
+        (!settled.is_empty()).then_some(settled)
     })
-    .await
-    .unwrap();
-    let calls = marketplace.sent();
+    .await;
+    let calls = agent.marketplace.sent();
     let different: BTreeSet<usize> = (0..4).filter(|call| by_id(&calls[*call]) != by_id(&calls[0])).collect();
     assert!(different.is_empty(), "calls {different:?} differ from the first: {calls:#?}");
     for settled in settled {
         let presumed = matches!(settled.outcome, Outcome::Accepted { presumed: true, .. });
         assert!(presumed && settled.attempts == 4, "{settled:?}");
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_seals_nothing_until_it_is_set_right_and_counting_goes_on() {
+    let (clock, steps) = Clock::steppable(spec());
+    let agent = Agent::start(clock, |_: &Records| Reply::NotDelivered("no network".into()));
+    let watermark = agent.committer.sealed_through();
+    agent.use_some().await;
+    steps.by_seconds(FIVE_HOURS);
+    eventually(|| agent.clock.doubt()).await;
+    agent.use_some().await;
+    // By the clock, five hours are over, and soon another one.
+    clock.sleep_until("2071-11-22T16:10:00Z".parse().unwrap()).await;
+    agent.use_some().await;
+    assert_eq!(agent.committer.sealed_through(), watermark);
+    steps.by_seconds(-FIVE_HOURS);
+    eventually(|| (agent.committer.sealed_through() > watermark).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_jump_that_aws_confirms_is_found_out_without_anything_to_send() {
+    let (clock, steps) = Clock::steppable(spec());
+    let script = move |_: &Records| Response { reply: Reply::Setup("no".into()), date: Some(clock.now()) };
+    let agent = Agent::start(clock, script);
+    let five_hours_later = Hour::containing(clock.now().plus(Duration::from_hours(4)));
+    steps.by_seconds(FIVE_HOURS);
+    eventually(|| (agent.committer.sealed_through() >= five_hours_later).then_some(())).await;
+    let calls = agent.marketplace.sent();
+    assert!(calls.len() == 1 && calls[0].is_empty(), "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_clock_in_doubt_gives_up_no_record_and_sends_none_past_its_deadline() {
+    let spec = spec();
+    let ((clock, steps), true_clock) = (Clock::steppable(spec), Clock::new(spec));
+    let agent = Agent::start(clock, move |records: &Records| {
+        assert!(records.iter().all(|record| clock.now() < Window::AWS.deadline(record.hour)), "{records:?}");
+        Response { reply: Reply::Throttled, date: Some(true_clock.now()) }
+    });
+    agent.use_some().await;
+    eventually(|| (!agent.marketplace.sent().is_empty()).then_some(())).await;
+    steps.by_seconds(30 * 3600);
+    eventually(|| agent.marketplace.sent().last()?.is_empty().then_some(())).await;
+    assert!(agent.clock.doubt().is_some());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(agent.settled(Table::Held), []);
+    let calls = agent.marketplace.sent().len();
+    steps.by_seconds(-30 * 3600);
+    eventually(|| agent.marketplace.sent()[calls..].iter().any(|call| !call.is_empty()).then_some(())).await;
 }

@@ -1,6 +1,12 @@
 //! AWS itself, through its SDK. The only file that knows the SDK.
 
-use std::{error::Error as StdError, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    error::Error as StdError,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig,
@@ -16,11 +22,18 @@ use aws_smithy_http_client::{
     Builder as HttpClientBuilder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeDeserializationInterceptorContextRef, dyn_dispatch_hint},
+        orchestrator::HttpResponse,
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::{DateTime, body::SdkBody, config_bag::ConfigBag, date_time::Format};
 
 use super::{
-    Marketplace, Records,
+    Marketplace, Records, Response,
     wire::{self, Echo},
 };
 use crate::{
@@ -80,27 +93,58 @@ impl AwsMarketplace {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    async fn call(&self, records: &Records) -> Reply {
+    async fn call(&self, records: &Records) -> Response {
         let body = wire::body(records);
+        let date = DateReader::default();
         let request = self.client.batch_meter_usage().set_usage_records(Some(Vec::new())).customize();
         let answer = request
             .mutate_request(move |request| {
                 request.headers_mut().insert("content-length", body.len().to_string());
                 *request.body_mut() = SdkBody::from(body.as_str());
             })
+            .interceptor(date.clone())
             .send()
             .await;
-        match answer {
+        let reply = match answer {
             Ok(output) => read_output(records, &output),
             Err(error) => read_error(&error),
-        }
+        };
+        Response { reply, date: date.0.get().copied() }
     }
 }
 
 impl Marketplace for AwsMarketplace {
-    fn send(&self, records: Records) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+    fn send(&self, records: Records) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(async move { self.call(&records).await })
     }
+}
+
+/// Keeps the `Date` of an answer, whatever else becomes of it: the SDK's outputs do not show it.
+#[derive(Clone, Debug, Default)]
+struct DateReader(Arc<OnceLock<Timestamp>>);
+
+#[dyn_dispatch_hint]
+impl Intercept for DateReader {
+    fn name(&self) -> &'static str {
+        "DateReader"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(date) = context.response().headers().get("date").and_then(read_date) {
+            self.0.get_or_init(|| date);
+        }
+        Ok(())
+    }
+}
+
+fn read_date(header: &str) -> Option<Timestamp> {
+    let date = DateTime::from_str(header, Format::HttpDate).ok()?;
+    Some(Timestamp::from_seconds(date.secs()))
 }
 
 async fn assume_role(shared: &SdkConfig, role: &str, connection: &Connection) -> SharedCredentialsProvider {
@@ -223,6 +267,17 @@ mod tests {
 
     fn kind(code: &str, status: u16) -> Reply {
         classify(code, status, "".into())
+    }
+
+    #[test]
+    fn a_date_is_read_as_http_writes_it() {
+        let date = "2026-11-22T10:30:05Z".parse().unwrap();
+        assert_eq!(read_date("Sun, 22 Nov 2026 10:30:05 GMT"), Some(date));
+        for header in
+            ["", "2026-11-22T10:30:05Z", "Sun, 22 Nov 2026 10:30:05 +0100", "Sun, 41 Nov 2026 10:30:05 GMT"]
+        {
+            assert_eq!(read_date(header), None, "{header}");
+        }
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Marketplace, Records};
+use super::{Marketplace, Records, Response};
 use crate::domain::{
     answer::{Line, Reply},
     record::Record,
 };
 
-type Script = Box<dyn FnMut(&Records) -> Reply + Send>;
+type Script = Box<dyn FnMut(&Records) -> Response + Send>;
 
 /// Asks its script for each reply, and keeps what was sent.
 pub struct ScriptedMarketplace {
@@ -21,7 +21,8 @@ pub struct ScriptedMarketplace {
 }
 
 impl ScriptedMarketplace {
-    pub fn new(script: impl FnMut(&Records) -> Reply + Send + 'static) -> Self {
+    pub fn new<R: Into<Response>>(mut script: impl FnMut(&Records) -> R + Send + 'static) -> Self {
+        let script = move |records: &Records| script(records).into();
         Self { script: Mutex::new(Box::new(script)), sent: Mutex::default() }
     }
 
@@ -38,10 +39,10 @@ impl ScriptedMarketplace {
 }
 
 impl Marketplace for ScriptedMarketplace {
-    fn send(&self, records: Records) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+    fn send(&self, records: Records) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         let copies = records.iter().map(|record| (**record).clone()).collect();
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(copies);
-        let reply = (self.script.lock().unwrap_or_else(PoisonError::into_inner))(&records);
-        Box::pin(std::future::ready(reply))
+        let response = (self.script.lock().unwrap_or_else(PoisonError::into_inner))(&records);
+        Box::pin(std::future::ready(response))
     }
 }

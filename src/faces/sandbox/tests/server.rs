@@ -188,6 +188,13 @@ async fn answers_carry_the_headers_of_aws_and_the_time_of_the_clock() {
         assert!(answer.contains(part), "{part} is not in {answer}");
     }
     assert_eq!(answer.matches("date: ").count(), 1);
+    sandbox.set_faults(Faults { clock_offset: -3600, ..Faults::default() });
+    let answer = aws_call(&sandbox, r#"{"UsageRecords": []}"#).await;
+    assert!(answer.contains("date: Sun, 22 Nov 2026 09:30:"), "{answer}");
+    assert_eq!(
+        json_of(&sandbox, "GET", "/_sandbox/health", "").await["now"].as_str().unwrap()[..13],
+        NOW[..13]
+    );
 
     let refusal = aws_call(&sandbox, "{}").await;
     assert!(refusal.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{refusal}");
