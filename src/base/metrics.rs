@@ -120,7 +120,7 @@ pub fn submitted(product: &str, reply: &Reply, took: Duration) {
         Reply::Throttled => "throttled",
         Reply::NotDelivered(_) => "not_delivered",
         Reply::Lost(_) => "lost",
-        Reply::BadRecord(_) => "bad_record",
+        Reply::BadRecord(_) | Reply::TooOld(_) => "bad_record",
         Reply::Setup(_) => "setup",
     };
     counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result).increment(1);

@@ -21,6 +21,8 @@ pub enum Reply {
     Lost(Arc<str>),
     /// An exception that a single bad record can cause; nothing was processed.
     BadRecord(Arc<str>),
+    /// Some record is outside AWS's window; nothing was processed.
+    TooOld(Arc<str>),
     /// A fault of the set-up (credentials, permissions, product code); nothing was processed.
     Setup(Arc<str>),
 }
@@ -55,6 +57,8 @@ impl FromIterator<(Slot, Line)> for Answers {
 pub enum Verdict {
     Settle(Outcome),
     Retry(Delivery),
+    /// AWS takes it no more, whatever our window says: it has missed its deadline.
+    Missed(Delivery),
     /// Some record of the batch is bad: send this one again at once, among fewer.
     Isolate(Delivery),
 }
@@ -85,7 +89,8 @@ impl Attempt<'_> {
             Reply::NotDelivered(error) | Reply::Setup(error) => self.retry(Doubt::None, error),
             Reply::Lost(error) => self.retry(Doubt::Possible, error),
             Reply::BadRecord(error) if self.alone => self.hold(HoldReason::Refused, error),
-            Reply::BadRecord(error) => {
+            Reply::TooOld(error) if self.alone => Verdict::Missed(self.failed(Doubt::None, error)),
+            Reply::BadRecord(error) | Reply::TooOld(error) => {
                 Verdict::Isolate(Delivery { next_attempt: self.now, ..self.failed(Doubt::None, error) })
             }
         }
@@ -159,8 +164,8 @@ mod tests {
 
     fn retried(verdict: Verdict) -> Delivery {
         match verdict {
-            Verdict::Retry(delivery) | Verdict::Isolate(delivery) => delivery,
-            Verdict::Settle(outcome) => panic!("settled as {outcome:?}"),
+            Verdict::Retry(delivery) | Verdict::Missed(delivery) | Verdict::Isolate(delivery) => delivery,
+            other @ Verdict::Settle(_) => panic!("{other:?}"),
         }
     }
 
@@ -169,6 +174,20 @@ mod tests {
             Verdict::Settle(Outcome::Held { reason, .. }) => Some(*reason),
             _ => None,
         }
+    }
+
+    #[test]
+    fn a_lone_record_that_aws_finds_too_old_has_missed_its_deadline() {
+        let reply = Reply::TooOld("too old".into());
+        assert!(matches!(judge(&Delivery::default(), false, &reply), Verdict::Isolate(_)));
+        let Verdict::Missed(delivery) = judge(&Delivery::default(), true, &reply) else {
+            panic!("not missed")
+        };
+        assert!(!delivery.outcome_unknown, "nothing was processed");
+        let Verdict::Missed(delivery) = judge(&Delivery::default().attempted(), true, &reply) else {
+            panic!("not missed")
+        };
+        assert!(delivery.outcome_unknown, "but an earlier attempt may have been");
     }
 
     #[test]

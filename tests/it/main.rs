@@ -7,6 +7,7 @@
 )]
 
 mod clock;
+mod contract;
 mod footprint;
 mod ingest;
 mod kill9;

@@ -308,7 +308,7 @@ impl Submitter {
         let mut isolated = Vec::new();
         for (entry, verdict) in flight.entries.iter().zip(verdicts) {
             match verdict {
-                Verdict::Settle(_) => drop(self.outbox.remove(entry.record.id)),
+                Verdict::Settle(_) | Verdict::Missed(_) => drop(self.outbox.remove(entry.record.id)),
                 Verdict::Retry(delivery) => self.outbox.put_back(entry.record.id, delivery),
                 Verdict::Isolate(delivery) => isolated.push((entry.record.id, delivery)),
             }
@@ -351,7 +351,7 @@ impl Submitter {
                 let pause = backoff::delay(*faults, fastrand::u32(..));
                 self.outbox.pause(product, self.clock.now().plus(pause));
             }
-            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) => {}
+            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) | Reply::TooOld(_) => {}
         }
     }
 
@@ -390,6 +390,7 @@ fn settlement(entry: &Entry, verdict: &Verdict) -> Settlement {
     let attempts = entry.delivery.attempts.saturating_add(1);
     match verdict {
         Verdict::Settle(outcome) => Settlement::Done(entry.record.clone(), attempts, outcome.clone()),
+        Verdict::Missed(delivery) => Settlement::Missed(entry.record.clone(), delivery.clone()),
         Verdict::Retry(delivery) | Verdict::Isolate(delivery) => {
             Settlement::Pending(entry.record.id, Delivery::clone(delivery))
         }
@@ -403,8 +404,8 @@ fn log_reply(product: &str, reply: &Reply, records: usize) {
         Reply::NotDelivered(error) | Reply::Lost(error) => {
             warn!(product, records, %error, "the call failed: it is tried again");
         }
-        Reply::BadRecord(_) if records == 1 => {}
-        Reply::BadRecord(error) => {
+        Reply::BadRecord(_) | Reply::TooOld(_) if records == 1 => {}
+        Reply::BadRecord(error) | Reply::TooOld(error) => {
             warn!(product, records, %error, "AWS refused the batch: it is taken apart");
         }
         Reply::Setup(error) => {

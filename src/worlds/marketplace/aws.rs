@@ -217,8 +217,8 @@ fn classify(code: &str, status: u16, text: Arc<str>) -> Reply {
         "InternalServiceErrorException" => Reply::Lost(text),
         // A 200 that cannot be read, and a server's time-out, may have been processed.
         _ if !(400..500).contains(&status) || status == 408 => Reply::Lost(text),
-        "TimestampOutOfBoundsException"
-        | "InvalidLicenseException"
+        "TimestampOutOfBoundsException" => Reply::TooOld(text),
+        "InvalidLicenseException"
         | "InvalidUsageDimensionException"
         | "InvalidCustomerIdentifierException"
         | "InvalidTagException"
@@ -290,6 +290,7 @@ mod tests {
         assert_eq!(kind("", 429), Reply::Throttled);
         assert_eq!(kind("", 403), Reply::Setup("".into()));
         assert_eq!(kind("InvalidLicenseException", 400), Reply::BadRecord("".into()));
+        assert_eq!(kind("TimestampOutOfBoundsException", 400), Reply::TooOld("".into()));
         assert_eq!(kind("ValidationException", 400), Reply::BadRecord("".into()));
         for code in [
             "AccessDeniedException",
