@@ -130,14 +130,14 @@ impl Standing {
         } else {
             Some(self.identity.clone())
         };
-        Self { identity, former, since: since.or(self.since), not_subscribed: false, ..self.clone() }
+        Self { identity, former, since: since.or(self.since), ..self.clone() }
     }
 
-    /// A closing or ended customer subscribes again.
+    /// A customer that is closing, has ended or was not subscribed subscribes again.
     #[must_use]
     pub fn reopened(&self, now: Hour) -> Self {
         let first_hour = if self.is_closed() { now.max(self.watermark(now).next()) } else { self.first_hour };
-        Self { closing: None, first_hour, ..self.clone() }
+        Self { closing: None, not_subscribed: false, first_hour, ..self.clone() }
     }
 
     /// The identities that no other customer may have.

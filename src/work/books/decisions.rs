@@ -30,7 +30,7 @@ pub enum DecideError {
     )]
     GivenUpIdentity(RecordId),
     #[error(
-        "the customer of record {0} is closed, and has no later hour: retry it, write it off, or reopen the customer"
+        "the customer of record {0} is closed, and has no later hour: reopen the customer first, or write it off"
     )]
     Closed(RecordId),
     #[error(
