@@ -52,7 +52,7 @@ impl Books {
     ) -> Result<Vec<Resumed>, DecideError> {
         let mut held = Vec::with_capacity(ids.len());
         for id in ids {
-            let settled = load::held(store, *id)?.ok_or(DecideError::NotHeld(*id))?;
+            let settled = self.held(*id, store)?.ok_or(DecideError::NotHeld(*id))?;
             self.check(&settled, decision)?;
             held.push(settled);
         }
@@ -96,9 +96,8 @@ impl Books {
 
     /// Moves a held record to the ledger.
     fn close(&mut self, settled: Settled, outcome: Outcome, at: Timestamp, batch: &mut Batch) {
-        self.tally.note_not_held(&settled);
+        self.take_from_held(&settled, batch);
         let key = keys::record(settled.record.id);
-        batch.delete(Table::Held, key);
         batch.put(Table::Receipts, key, encode(&Settled { outcome, at, ..settled }));
     }
 }

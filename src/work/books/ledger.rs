@@ -128,17 +128,31 @@ impl Books {
                 break;
             }
             self.waiting.pop_first();
-            // A person may have decided about it meanwhile.
-            if let Some(settled) = load::held(store, id)? {
+            // A person may have decided about it meanwhile, and AWS may have refused it since for another reason.
+            let waits = |settled: &Settled| {
+                matches!(settled.outcome, Outcome::Held { reason: HoldReason::NotSubscribed, .. })
+            };
+            if let Some(settled) = self.held(id, store)?.filter(waits) {
                 resumed.push(self.resume(settled, now, batch));
             }
         }
         Ok(resumed)
     }
 
+    /// A held record, unless the batch in the making takes it away.
+    pub(super) fn held(&self, id: RecordId, store: &dyn Store) -> Result<Option<Settled>, StoreError> {
+        if self.unheld.contains(&id) { Ok(None) } else { load::held(store, id) }
+    }
+
+    pub(super) fn take_from_held(&mut self, settled: &Settled, batch: &mut Batch) {
+        self.unheld.insert(settled.record.id);
+        self.tally.note_not_held(settled);
+        batch.delete(Table::Held, keys::record(settled.record.id));
+    }
+
     /// Takes a held record back among the pending ones, exactly as it is.
     pub(super) fn resume(&mut self, settled: Settled, now: Timestamp, batch: &mut Batch) -> Resumed {
-        self.tally.note_not_held(&settled);
+        self.take_from_held(&settled, batch);
         let Settled { record, attempts, outcome, .. } = settled;
         let (outcome_unknown, last_error) = match outcome {
             Outcome::Held { reason, detail } => (reason == HoldReason::OutcomeUnknown, detail),
@@ -148,7 +162,6 @@ impl Books {
         let key = keys::record(record.id);
         batch.put(Table::Records, key, encode(&record));
         batch.put(Table::Deliveries, key, encode(&delivery));
-        batch.delete(Table::Held, key);
         self.tally.note_pending(&record.product);
         (record, delivery)
     }

@@ -85,6 +85,8 @@ pub struct Books {
     closing: BTreeSet<(Timestamp, CustomerIndex)>,
     /// Held records of customers without a subscription, by the moment of their next attempt.
     waiting: BTreeSet<(Timestamp, RecordId)>,
+    /// Held records that the batch in the making takes away: the store still shows them.
+    unheld: HashSet<RecordId>,
     next_record: RecordId,
     dedup: Dedup,
     subjects: Subjects,
@@ -168,6 +170,7 @@ impl Books {
             sealing: None,
             closing: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            unheld: HashSet::new(),
             subjects: Subjects::default(),
             producers: HashMap::new(),
             tally: Tally::default(),
@@ -325,6 +328,7 @@ impl Books {
     pub fn committed(&mut self) {
         self.dedup.committed();
         self.subjects.committed();
+        self.unheld.clear();
     }
 
     fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {

@@ -523,6 +523,33 @@ fn a_decision_is_written_down_for_ever_and_the_sum_stays_whole() {
 }
 
 #[test]
+fn two_decisions_in_one_batch_are_one() {
+    let mut world = World::new(1);
+    let hour = Hour::containing(world.now);
+    count(&mut world, sample::entry(ACCOUNTS[0], 0, hour, 7));
+    world.now = world.now.plus(Duration::from_mins(40));
+    seal_all(&mut world);
+    let record = Arc::new(of_dimension(&world, "requests").remove(0));
+    let held = Outcome::Held { reason: HoldReason::NotSubscribed, detail: "".into() };
+    write(&mut world, |books, _, now, batch| {
+        books.settle(&Settlement::Done(record.clone(), 1, held), now, batch)
+    });
+    world.now = world.now.plus(Duration::from_hours(5));
+    let decision =
+        Decision { kind: DecisionKind::Carry, reason: "twice".into(), by: "ann".into(), at: world.now };
+    let ids = BTreeSet::from([record.id]);
+    write(&mut world, |books, store, now, batch| {
+        books.decide(&ids, &decision, store, batch).unwrap();
+        assert!(books.decide(&ids, &decision, store, batch).is_err());
+        assert!(books.retry_slowly(store, now, batch).unwrap().is_empty());
+    });
+    crash(&mut world);
+    let pending = load::pending_after(&world.store, RecordId(0), 99).unwrap();
+    assert!(pending.iter().all(|(record, _)| !record.bills_something()));
+    assert_eq!(world.books.tally().open_units.values().sum::<u128>(), 7);
+}
+
+#[test]
 fn a_customer_without_a_subscription_claims_no_zeros_and_is_tried_again_slowly() {
     let mut world = World::new(1);
     let hour = Hour::containing(world.now);
