@@ -145,8 +145,8 @@ fn check_aggregates(store: &dyn Store, product: &Product, batch: &mut Batch) -> 
 
 fn has_open_usage(store: &dyn Store, product: &str, dimension: &str) -> Result<bool, StoreError> {
     let mut found = false;
-    load::buckets(store, |key, bucket| {
-        found |= key.product == product && key.dimension == dimension && bucket.total() > 0;
+    load::buckets(store, |key, _| {
+        found |= key.product == product && key.dimension == dimension;
         Ok(())
     })?;
     Ok(found)

@@ -92,7 +92,9 @@ impl Standing {
     /// When a closing customer's hours are sealed: after the grace that any hour has, but in time to be sent.
     pub fn seals_at(&self, grace: Duration) -> Option<Timestamp> {
         let closing = self.closing.filter(|closing| !closing.is_sealed)?;
-        Some(closing.noticed.plus(grace.min(LAST_HOUR.saturating_sub(TIME_TO_SEND))))
+        let after_grace = closing.noticed.plus(grace.min(LAST_HOUR.saturating_sub(TIME_TO_SEND)));
+        // One that has closed and come back in this hour has begun the next one, which must not be sealed before it is.
+        Some(self.sealed_through.map_or(after_grace, |sealed| after_grace.max(sealed.end())))
     }
 
     /// The last hour that takes no more of its usage.
@@ -213,6 +215,12 @@ mod tests {
         assert_eq!(standing.state(at("2026-11-22T11:49:59Z")), State::Closing);
         assert_eq!(standing.state(at("2026-11-22T11:50:00Z")), State::Ended);
         assert_eq!(closing("2026-11-22T10:50:00Z", true).seals_at(Duration::ZERO), None, "once");
+        let again = Standing { sealed_through: Some(hour("2026-11-22T10:00:00Z")), ..standing };
+        assert_eq!(
+            again.seals_at(Duration::ZERO),
+            Some(at("2026-11-22T11:00:00Z")),
+            "not before the hour begins"
+        );
     }
 
     #[test]

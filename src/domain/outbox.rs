@@ -75,11 +75,12 @@ pub struct Unsent {
 }
 
 impl Outbox {
+    /// Takes a record in; of one that is known, only the deadline.
     pub fn insert(&mut self, record: Arc<Record>, delivery: Delivery, deadline: Timestamp) {
         let id = record.id;
         let shelf = self.products.entry(record.product.clone()).or_default();
         if self.entries.contains_key(&id) {
-            return;
+            return self.set_deadline(id, deadline);
         }
         shelf.all.insert((deadline, id));
         let units = shelf.units.entry(record.dimension.clone()).or_default();
@@ -125,19 +126,23 @@ impl Outbox {
 
     /// Brings the deadline of a customer's records forward.
     pub fn hasten(&mut self, product: &str, customer: &str, deadline: Timestamp) {
-        let Some(shelf) = self.products.get_mut(product) else { return };
+        let Some(shelf) = self.products.get(product) else { return };
         let later = shelf.all.range((deadline, RecordId(u64::MAX))..).copied().collect::<Vec<_>>();
-        for (before, id) in later {
-            let Some(entry) = self.entries.get_mut(&id).filter(|entry| *entry.record.customer == *customer)
-            else {
-                continue;
-            };
-            entry.deadline = deadline;
-            shelf.all.remove(&(before, id));
-            shelf.all.insert((deadline, id));
-            if shelf.due.remove(&(before, id)) {
-                shelf.due.insert((deadline, id));
+        for (_, id) in later {
+            if self.entries.get(&id).is_some_and(|entry| *entry.record.customer == *customer) {
+                self.set_deadline(id, deadline);
             }
+        }
+    }
+
+    fn set_deadline(&mut self, id: RecordId, deadline: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = std::mem::replace(&mut entry.deadline, deadline);
+        let Some(shelf) = self.products.get_mut(&entry.record.product) else { return };
+        shelf.all.remove(&(before, id));
+        shelf.all.insert((deadline, id));
+        if shelf.due.remove(&(before, id)) {
+            shelf.due.insert((deadline, id));
         }
     }
 

@@ -44,6 +44,7 @@ impl From<PutError> for Status {
             PutError::TooMany { .. } => Self::resource_exhausted(text),
             PutError::Taken(_) => Self::already_exists(text),
             PutError::Sealing => Self::unavailable(text),
+            PutError::SealedEarly => Self::failed_precondition(text),
         }
     }
 }

@@ -41,6 +41,10 @@ pub enum PutError {
     /// slot twice.
     #[error("an hour is being sealed: change the identity in a moment")]
     Sealing,
+    #[error(
+        "the customer's hours were sealed early, since it was closing: change its identity once the present hour is sealed"
+    )]
+    SealedEarly,
 }
 
 impl Books {
@@ -57,6 +61,10 @@ impl Books {
         let standing = match known.map(|customer| &customer.standing) {
             Some(known) if known.identity != identity && self.sealing.is_some() => {
                 return Err(PutError::Sealing);
+            }
+            // Another customer could take the identity over, and fill a slot that this one's early seal has filled.
+            Some(known) if known.identity != identity && known.watermark(self.watermark) > self.watermark => {
+                return Err(PutError::SealedEarly);
             }
             Some(known) if reopens => known.renewed(identity, since).reopened(hour),
             Some(known) => known.renewed(identity, since),

@@ -170,7 +170,9 @@ impl Books {
 /// A claim to zero for someone without a subscription leaves nothing to decide about.
 fn final_outcome(record: &Record, outcome: &Outcome) -> Outcome {
     match outcome {
-        Outcome::Held { reason: HoldReason::NotSubscribed, .. } if !record.bills_something() => {
+        Outcome::Held { reason: HoldReason::NotSubscribed | HoldReason::OutcomeUnknown, .. }
+            if !record.bills_something() =>
+        {
             Outcome::Expired
         }
         other => other.clone(),

@@ -272,7 +272,9 @@ impl Books {
             identity: identity.clone(),
             since: standing.since,
         };
-        let occasion = Occasion { hour, claims_zero, is_last: is_last || standing.is_closed() };
+        // What is used after the last hour is kept to the unit, for whoever decides about it; but no level stands on.
+        let is_last = is_last || (standing.is_closed() && !dimension.aggregate.adds_up());
+        let occasion = Occasion { hour, claims_zero, is_last };
         let sealed = seal(self.next_record, occasion, &billed, dimension, bucket);
         if let Some(record) = sealed.record {
             self.next_record = RecordId(self.next_record.0 + 1);

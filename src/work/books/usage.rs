@@ -226,7 +226,7 @@ impl Books {
         };
         self.put_customer(registration, batch).map_err(|error| match error {
             PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
-            error @ (PutError::Taken(_) | PutError::Sealing) => {
+            error @ (PutError::Taken(_) | PutError::Sealing | PutError::SealedEarly) => {
                 Refusal::UnknownCustomer { customer: key.to_string(), why: error.to_string() }
             }
         })

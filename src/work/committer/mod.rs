@@ -47,7 +47,8 @@ const MAX_GROUP_EVENTS: usize = 200_000;
 /// News that a submitter may leave unread; one that missed some reads the store again.
 const MAX_UNREAD_NEWS: usize = 256;
 
-/// What submitters must know of, beside what was sealed.
+/// What submitters must know of, beside what was sealed. Told by the writer, in the order of the commits: should the
+/// one who asked have gone away, it is told all the same.
 #[derive(Clone, Debug)]
 pub enum News {
     /// Held records are to be sent again.
@@ -152,15 +153,16 @@ impl Committer {
         delta: Delta,
         permit: OwnedSemaphorePermit,
     ) -> Result<Ticket<Result<Recorded, RecordError>>, CommitError> {
-        self.hand_over(delta.events, move |ledger| {
+        let events = delta.events;
+        let count = move |ledger: &mut Ledger<'_>| {
             let recorded = ledger.books.record(&delta, ledger.store, ledger.now, ledger.batch);
             drop(permit);
             match recorded {
                 Err(RecordError::Store(fault)) => Err(fault),
                 answer => Ok(answer),
             }
-        })
-        .await
+        };
+        self.hand_over(events, count, |_| {}).await
     }
 
     /// A stream producer's last durable sequence.
@@ -187,15 +189,18 @@ impl Committer {
         key: Arc<str>,
         noticed: Timestamp,
     ) -> Result<Option<Customer>, CommitError> {
-        let closed = self
-            .submit(move |ledger| Ok(ledger.books.close_customer(product, &key, noticed, ledger.batch)))
-            .await?;
-        if let Some(customer) = &closed
-            && let Some(deadline) = customer.standing.deadline()
-        {
-            self.announce(News::Closing { product, customer: customer.key.clone(), deadline });
-        }
-        Ok(closed)
+        let news = self.news.clone();
+        let close = move |ledger: &mut Ledger<'_>| {
+            Ok(ledger.books.close_customer(product, &key, noticed, ledger.batch))
+        };
+        let announce_closing = move |closed: &Option<Customer>| {
+            if let Some(customer) = closed
+                && let Some(deadline) = customer.standing.deadline()
+            {
+                announce(&news, News::Closing { product, customer: customer.key.clone(), deadline });
+            }
+        };
+        self.hand_over(1, close, announce_closing).await?.answer().await
     }
 
     /// Writes down a person's decision about held records, and carries it out: for all of them or for none.
@@ -204,33 +209,33 @@ impl Committer {
         ids: BTreeSet<RecordId>,
         decision: Decision,
     ) -> Result<Result<(), DecideError>, CommitError> {
-        let decided = self
-            .submit(move |ledger| match ledger.books.decide(&ids, &decision, ledger.store, ledger.batch) {
-                Err(DecideError::Store(fault)) => Err(fault),
-                answer => Ok(answer),
-            })
-            .await?;
-        Ok(decided.map(|resumed| self.announce_resumed(resumed)))
+        let news = self.news.clone();
+        let decide = move |ledger: &mut Ledger<'_>| match ledger.books.decide(
+            &ids,
+            &decision,
+            ledger.store,
+            ledger.batch,
+        ) {
+            Err(DecideError::Store(fault)) => Err(fault),
+            answer => Ok(answer),
+        };
+        let announce_decided = move |decided: &Result<Vec<Resumed>, DecideError>| {
+            if let Ok(resumed) = decided {
+                announce_resumed(&news, resumed);
+            }
+        };
+        let decided = self.hand_over(1, decide, announce_decided).await?.answer().await?;
+        Ok(decided.map(drop))
     }
 
     /// Tries held records of customers without a subscription again, if any are due.
     pub async fn retry_slowly(&self) -> Result<(), CommitError> {
+        let news = self.news.clone();
         let retry =
             |ledger: &mut Ledger<'_>| ledger.books.retry_slowly(ledger.store, ledger.now, ledger.batch);
-        let resumed = self.submit(retry).await?;
-        self.announce_resumed(resumed);
+        let announce_retried = move |resumed: &Vec<Resumed>| announce_resumed(&news, resumed);
+        self.hand_over(1, retry, announce_retried).await?.answer().await?;
         Ok(())
-    }
-
-    fn announce_resumed(&self, resumed: Vec<Resumed>) {
-        if !resumed.is_empty() {
-            self.announce(News::Resumed(Arc::new(resumed)));
-        }
-    }
-
-    fn announce(&self, news: News) {
-        // No one may be listening yet: whoever comes later reads the store.
-        drop(self.news.send(news));
     }
 
     pub fn news(&self) -> broadcast::Receiver<News> {
@@ -285,19 +290,23 @@ impl Committer {
         &self,
         work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, CommitError> {
-        self.hand_over(1, work).await?.answer().await
+        self.hand_over(1, work, |_| {}).await?.answer().await
     }
 
     async fn hand_over<T: Send + 'static>(
         &self,
         events: usize,
         work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
+        announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Ticket<T>, CommitError> {
         let (sender, answer) = oneshot::channel();
         let job: Job = Box::new(move |ledger| {
             let value = work(ledger)?;
-            // The receiver may be gone, with its client: what was asked is done all the same.
-            Ok(Box::new(move || drop(sender.send(value))))
+            // The receiver may be gone, with its client: what was asked is done all the same, and announced.
+            Ok(Box::new(move || {
+                announce(&value);
+                drop(sender.send(value));
+            }))
         });
         self.jobs.send(Weighed { job, events }).await.map_err(|_| self.unavailable())?;
         Ok(Ticket { answer, committer: self.clone() })
@@ -323,6 +332,17 @@ impl<T> Ticket<T> {
         // A sender dropped without an answer means that the write did not succeed.
         self.answer.await.map_err(|_| self.committer.unavailable())
     }
+}
+
+fn announce_resumed(news: &broadcast::Sender<News>, resumed: &[Resumed]) {
+    if !resumed.is_empty() {
+        announce(news, News::Resumed(Arc::new(resumed.to_vec())));
+    }
+}
+
+fn announce(news: &broadcast::Sender<News>, what: News) {
+    // No one may be listening yet: whoever comes later reads the store.
+    drop(news.send(what));
 }
 
 fn status_of(books: &Books) -> Status {
