@@ -523,6 +523,37 @@ fn a_decision_is_written_down_for_ever_and_the_sum_stays_whole() {
 }
 
 #[test]
+fn who_comes_back_or_takes_an_identity_over_fills_no_slot_again() {
+    let mut world = World::new(1);
+    let hour = Hour::containing(world.now);
+    count(&mut world, sample::entry(ACCOUNTS[0], 0, hour, 7));
+    let close = |world: &mut World| {
+        write(world, |books, _, now, batch| {
+            books.close_customer(ProductIndex(0), ACCOUNTS[0], now, batch).unwrap();
+        });
+        world.now = world.now.plus(Duration::from_mins(5));
+        seal_all(world);
+    };
+    let put = |world: &mut World, account| {
+        write(world, |books, _, now, batch| {
+            let registration = sample::registration(ACCOUNTS[0], account, Hour::containing(now));
+            books.put_customer(Registration { reopens: true, ..registration }, batch)
+        })
+    };
+    close(&mut world);
+    assert_eq!(put(&mut world, "000000000009"), Err(PutError::SealedEarly), "its slots are taken");
+    assert!(put(&mut world, ACCOUNTS[0]).is_ok());
+    count(&mut world, sample::entry(ACCOUNTS[0], 0, hour, 5));
+    close(&mut world);
+    let sealed: Vec<Hour> = of_dimension(&world, "requests").iter().map(|record| record.hour).collect();
+    assert_eq!(sealed, [hour], "the next hour is not sealed before it has begun");
+    world.now = hour.next().start();
+    seal_all(&mut world);
+    let sealed: Vec<Hour> = of_dimension(&world, "requests").iter().map(|record| record.hour).collect();
+    assert_eq!(sealed, [hour, hour.next()]);
+}
+
+#[test]
 fn two_decisions_in_one_batch_are_one() {
     let mut world = World::new(1);
     let hour = Hour::containing(world.now);
