@@ -122,3 +122,19 @@ async fn a_sequence_is_on_disk_with_what_it_counted() {
     let gap = committer.record(marked(3)).await.unwrap().answer().await.unwrap();
     assert!(matches!(gap, Err(RecordError::Gap { expected: 2 })));
 }
+
+#[tokio::test]
+async fn what_was_asked_is_announced_although_the_one_who_asked_has_gone() {
+    let Setup { committer, .. } = start(MemoryStore::default());
+    committer.record(delta(7)).await.unwrap().answer().await.unwrap().unwrap();
+    let mut news = committer.news();
+    tokio::select! {
+        biased;
+        _ = committer.close_customer(ProductIndex(0), "123456789012".into(), Clock::SYSTEM.now()) => {
+            panic!("answered before anything was written")
+        }
+        () = std::future::ready(()) => {}
+    }
+    let told = tokio::time::timeout(Duration::from_secs(10), news.recv()).await.unwrap().unwrap();
+    assert!(matches!(told, News::Closing { customer, .. } if &*customer == "123456789012"));
+}
