@@ -6,11 +6,14 @@ use thiserror::Error;
 
 use crate::{
     domain::{
+        journal::Entry,
         record::{Decision, DecisionKind, HoldReason, Outcome, RecordId, Settled, rolled},
         time::{Hour, Timestamp},
     },
     worlds::store::{
-        Batch, Store, StoreError, Table, keys, load,
+        Batch, Store, StoreError, Table,
+        journal::hash_of_row,
+        keys, load,
         values::{Decided, encode},
     },
 };
@@ -58,7 +61,7 @@ impl Books {
         }
         let mut resumed = Vec::new();
         for settled in held {
-            write_down(&settled, decision, store, batch)?;
+            self.write_down(&settled, decision, store, batch)?;
             match decision.kind {
                 DecisionKind::Retry => resumed.push(self.resume(settled, decision.at, batch)),
                 DecisionKind::Carry => self.carry(settled, decision.at, batch),
@@ -97,32 +100,38 @@ impl Books {
     /// Moves a held record to the ledger.
     fn close(&mut self, settled: Settled, outcome: Outcome, at: Timestamp, batch: &mut Batch) {
         self.take_from_held(&settled, batch);
-        let key = keys::record(settled.record.id);
-        batch.put(Table::Receipts, key, encode(&Settled { outcome, at, ..settled }));
+        self.write_settled(&Settled { outcome, at, ..settled }, batch);
     }
-}
 
-/// Decisions outlive the records that they are about.
-fn write_down(
-    settled: &Settled,
-    decision: &Decision,
-    store: &dyn Store,
-    batch: &mut Batch,
-) -> Result<(), StoreError> {
-    let record = &settled.record;
-    let Outcome::Held { reason: held_for, .. } = settled.outcome else { return Ok(()) };
-    let before = load::decisions(store, record.id)?.len();
-    let decided = Decided {
-        record: record.id,
-        product: record.product.to_string(),
-        customer: record.customer.to_string(),
-        dimension: record.dimension.to_string(),
-        hour: record.hour,
-        amount: record.amounts.billed,
-        held_for,
-        decision: decision.clone(),
-    };
-    let number = u32::try_from(before).unwrap_or(u32::MAX);
-    batch.put(Table::Decisions, keys::decision(record.id, number), encode(&decided));
-    Ok(())
+    /// Decisions outlive the records that they are about.
+    fn write_down(
+        &mut self,
+        settled: &Settled,
+        decision: &Decision,
+        store: &dyn Store,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let record = &settled.record;
+        let Outcome::Held { reason: held_for, .. } = settled.outcome else { return Ok(()) };
+        let before = load::decisions(store, record.id)?.len();
+        let decided = Decided {
+            record: record.id,
+            product: record.product.to_string(),
+            customer: record.customer.to_string(),
+            dimension: record.dimension.to_string(),
+            hour: record.hour,
+            amount: record.amounts.billed,
+            held_for,
+            decision: decision.clone(),
+        };
+        let (id, row) = (record.id, encode(&decided));
+        let number = u32::try_from(before).unwrap_or(u32::MAX);
+        self.journal.append(
+            Entry::Decided { record: id, number, row: hash_of_row(&row) },
+            decision.at,
+            batch,
+        );
+        batch.put(Table::Decisions, keys::decision(id, number), row);
+        Ok(())
+    }
 }

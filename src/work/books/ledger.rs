@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::{
     domain::{
         backoff::slow_retry,
+        journal::Entry,
         product::ProductIndex,
         record::{Delivery, HoldReason, Outcome, Record, RecordId, Settled, missed, rolled},
         time::{Hour, Timestamp},
     },
-    worlds::store::{Batch, Store, StoreError, Table, keys, load, values::encode},
+    worlds::store::{Batch, Store, StoreError, Table, journal::hash_of_row, keys, load, values::encode},
 };
 
 use super::{Books, Series, Tally};
@@ -45,6 +46,17 @@ impl Books {
         };
         let key = keys::record(record.id);
         let settled = Settled { record: (**record).clone(), attempts, outcome, at: now };
+        self.write_settled(&settled, batch);
+        batch.delete(Table::Records, key);
+        batch.delete(Table::Deliveries, key);
+        self.tally.note_not_pending(&settled.record.product);
+        self.tally.note_settled(&settled);
+        self.wait_for_subscription(&settled, now);
+        Some(settled)
+    }
+
+    /// Puts a record among the held ones or into the ledger, with its line in the journal.
+    pub(super) fn write_settled(&mut self, settled: &Settled, batch: &mut Batch) {
         let table = match settled.outcome {
             Outcome::Held { .. } => Table::Held,
             Outcome::Accepted { .. }
@@ -53,13 +65,10 @@ impl Books {
             | Outcome::Carried { .. }
             | Outcome::WrittenOff => Table::Receipts,
         };
-        batch.put(table, key, encode(&settled));
-        batch.delete(Table::Records, key);
-        batch.delete(Table::Deliveries, key);
-        self.tally.note_not_pending(&settled.record.product);
-        self.tally.note_settled(&settled);
-        self.wait_for_subscription(&settled, now);
-        Some(settled)
+        let (id, row) = (settled.record.id, encode(settled));
+        self.journal.append(Entry::Settled { record: id, row: hash_of_row(&row) }, settled.at, batch);
+        self.outstanding.settled(&settled.record, &settled.outcome);
+        batch.put(table, keys::record(id), row);
     }
 
     fn note_answer(&self, record: &Record, outcome: &Outcome, batch: &mut Batch) {
@@ -160,6 +169,7 @@ impl Books {
         };
         let delivery = Delivery { attempts, outcome_unknown, next_attempt: now, last_error };
         let key = keys::record(record.id);
+        self.journal.append(Entry::Resumed { record: record.id }, now, batch);
         batch.put(Table::Records, key, encode(&record));
         batch.put(Table::Deliveries, key, encode(&delivery));
         self.tally.note_pending(&record.product);

@@ -7,6 +7,8 @@ mod customers;
 mod decisions;
 mod dedup;
 mod ledger;
+mod outstanding;
+mod retention;
 mod seal;
 mod subjects;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use crate::{
     },
     worlds::store::{
         Batch, Store, StoreError, Table,
+        journal::Journal,
         keys::{self, BucketKey},
         load,
         values::{Number, Producer, SealingState, encode},
@@ -41,6 +44,7 @@ use crate::{
 
 use super::roster::{Customer, CustomerIndex, Roster};
 use dedup::Dedup;
+use outstanding::Outstanding;
 use seal::Sealing;
 use subjects::Subjects;
 
@@ -48,7 +52,7 @@ pub use customers::{PutError, Registration};
 pub use decisions::DecideError;
 pub use ledger::{Resumed, Settlement};
 pub use seal::SealProgress;
-pub use usage::RecordError;
+pub use usage::{MAX_PRODUCERS, RecordError};
 
 /// What the books go by.
 #[derive(Clone, Debug)]
@@ -91,6 +95,8 @@ pub struct Books {
     dedup: Dedup,
     subjects: Subjects,
     producers: HashMap<Arc<str>, Producer>,
+    journal: Journal,
+    outstanding: Outstanding,
     tally: Tally,
 }
 
@@ -154,7 +160,10 @@ impl Books {
             Some(state) => state,
             None => first_sealing_state(store, first_watermark(now, rules.grace))?,
         };
+        let (journal, outstanding) = open_journal(store, now)?;
         let mut books = Self {
+            journal,
+            outstanding,
             dedup: Dedup::load(store, rules.dedup_window, now)?,
             next_record: load::next_record(store)?,
             rules,
@@ -249,34 +258,14 @@ impl Books {
     }
 
     fn load_pending(&mut self, store: &dyn Store) -> Result<(), OpenError> {
-        const PAGE: usize = 1000;
-        let mut after = RecordId(0);
-        loop {
-            let page = load::pending_after(store, after, PAGE)?;
-            for (record, _) in &page {
-                self.tally.note_pending(&record.product);
-            }
-            match page.last() {
-                Some((last, _)) if page.len() == PAGE => after = last.id,
-                _ => return Ok(()),
-            }
-        }
+        Ok(load::all_pending(store, |record, _| self.tally.note_pending(&record.product))?)
     }
 
     fn load_held(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), OpenError> {
-        const PAGE: usize = 1000;
-        let mut from = RecordId(0);
-        loop {
-            let page = load::settled(store, Table::Held, from, PAGE)?;
-            for settled in &page {
-                self.tally.note_settled(settled);
-                self.wait_for_subscription(settled, now);
-            }
-            match page.last() {
-                Some(last) if page.len() == PAGE => from = RecordId(last.record.id.0 + 1),
-                _ => return Ok(()),
-            }
-        }
+        Ok(load::all_settled(store, Table::Held, |settled| {
+            self.tally.note_settled(&settled);
+            self.wait_for_subscription(&settled, now);
+        })?)
     }
 
     pub fn watermark(&self) -> Hour {
@@ -303,6 +292,8 @@ impl Books {
 
     /// Puts the changed buckets into the batch. To be called once, when the batch is otherwise complete.
     pub fn flush(&mut self, batch: &mut Batch) {
+        self.journal.flush(batch);
+        self.outstanding.flush(batch);
         let touched = std::mem::take(&mut self.touched);
         let touched_tags = std::mem::take(&mut self.touched_tags);
         let roster = self.roster.clone();
@@ -380,6 +371,20 @@ impl Books {
         let open = self.tally.open_units.entry((product, dimension)).or_default();
         *open = open.saturating_sub(before).saturating_add(after);
     }
+}
+
+/// A store from before there was a journal begins one with what it holds.
+fn open_journal(store: &dyn Store, now: Timestamp) -> Result<(Journal, Outstanding), StoreError> {
+    if let Some(journal) = Journal::load(store)? {
+        return Ok((journal, Outstanding::load(store)?));
+    }
+    let mut batch = Batch::default();
+    let mut journal = Journal::begin(load::next_record(store)?, now, &mut batch);
+    let mut outstanding = Outstanding::opening(store)?;
+    journal.flush(&mut batch);
+    outstanding.flush(&mut batch);
+    store.commit(batch)?;
+    Ok((journal, outstanding))
 }
 
 fn first_sealing_state(store: &dyn Store, watermark: Hour) -> Result<SealingState, StoreError> {

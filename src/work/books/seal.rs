@@ -18,7 +18,7 @@ use crate::{
     },
     work::roster::{Customer, CustomerIndex, Inner},
     worlds::store::{
-        Batch, Store, StoreError, Table, keys, load,
+        Batch, Table, keys,
         values::{Number, SealingState, encode},
     },
 };
@@ -96,6 +96,7 @@ impl Books {
                 left = left.saturating_sub(1);
             }
         }
+        self.journal.end_seal(now, batch);
         if progress.hours > 0 || progress.records > 0 || self.sealing.is_some() {
             self.note_progress(batch);
         }
@@ -255,6 +256,7 @@ impl Books {
         progress: &mut SealProgress,
     ) {
         let Turn { customer, product, hour, is_last, .. } = *turn;
+        self.outstanding.used(&product.code, &customer.key, &dimension.name, bucket.usage.amount());
         let standing = &customer.standing;
         let billed_as = standing.billed_as(product, hour);
         if billed_as == BilledAs::Later && !is_last && !standing.is_closed() {
@@ -279,9 +281,12 @@ impl Books {
         if let Some(record) = sealed.record {
             self.next_record = RecordId(self.next_record.0 + 1);
             progress.records += 1;
+            self.outstanding.rounded(&record);
+            let row = encode(&record);
+            self.journal.note_sealed(record.id, &row);
             match held_for {
                 None => {
-                    batch.put(Table::Records, keys::record(record.id), encode(&record));
+                    batch.put(Table::Records, keys::record(record.id), row);
                     self.tally.note_pending(&record.product);
                 }
                 Some(reason) => self.hold_at_seal(record, reason, now, batch),
@@ -300,7 +305,7 @@ impl Books {
         };
         let outcome = Outcome::Held { reason, detail: detail.into() };
         let settled = Settled { record, attempts: 0, outcome, at: now };
-        batch.put(Table::Held, keys::record(settled.record.id), encode(&settled));
+        self.write_settled(&settled, batch);
         self.tally.note_settled(&settled);
     }
 
@@ -330,25 +335,5 @@ impl Books {
         let state = SealingState { watermark: self.watermark, unfinished };
         batch.put(Table::Meta, keys::SEALING, encode(&state));
         batch.put(Table::Meta, keys::NEXT_RECORD, encode(&Number(self.next_record.0.into())));
-    }
-
-    /// Drops what is too old to be needed: markers past the dedup window, receipts past their retention. Says whether
-    /// there is more of it.
-    pub fn drop_expired(
-        &mut self,
-        store: &dyn Store,
-        now: Timestamp,
-        batch: &mut Batch,
-    ) -> Result<bool, StoreError> {
-        const PAGE: usize = 1000;
-        self.dedup.drop_expired(now, batch);
-        let oldest_kept = now.minus(self.rules.receipts_kept);
-        let page = load::settled(store, Table::Receipts, RecordId(0), PAGE)?;
-        let expired = page.iter().take_while(|settled| settled.record.hour.end() < oldest_kept).count();
-        if let Some(last) = page.iter().take(expired).next_back() {
-            let after_last = RecordId(last.record.id.0 + 1);
-            batch.delete_range(Table::Receipts, keys::record(RecordId(0)), keys::record(after_last));
-        }
-        Ok(expired == PAGE)
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         delta::{Delta, Entry, Identified},
         sample,
     },
-    worlds::store::MemoryStore,
+    worlds::store::{MemoryStore, Rows},
 };
 
 /// (customer, dimension)

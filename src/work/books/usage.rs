@@ -24,7 +24,7 @@ use super::{Books, PutError, Registration, Series};
 
 /// Producers are never forgotten, or a late resend would count again; the bound keeps a runaway client from filling
 /// memory with new ones.
-const MAX_PRODUCERS: usize = 100_000;
+pub const MAX_PRODUCERS: usize = 100_000;
 
 /// Why a delta was not counted at all.
 #[derive(Debug, Error)]

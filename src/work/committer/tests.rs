@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     domain::record::MissedPolicy,
     work::{delta::Mark, sample},
-    worlds::store::{MemoryStore, Table},
+    worlds::store::{MemoryStore, Rows, Table},
 };
 
 struct Setup {

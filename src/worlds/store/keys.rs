@@ -12,6 +12,8 @@
 //! receipts    record id u64
 //! held        record id u64
 //! decisions   record id u64 | how many decisions before it u32
+//! journal     line u64
+//! outstanding product len u8, bytes | customer len u8, bytes | dimension bytes
 //! roster      product len u8, bytes | customer bytes
 //! ```
 //!
@@ -24,6 +26,7 @@ pub const FORMAT: &[u8] = b"format";
 pub const MARKETPLACE: &[u8] = b"marketplace";
 pub const SEALING: &[u8] = b"sealing";
 pub const NEXT_RECORD: &[u8] = b"next_record";
+pub const JOURNAL: &[u8] = b"journal";
 pub const HASH_KEY: &[u8] = b"hash_key";
 
 /// Where a product's records go.
@@ -73,6 +76,30 @@ impl<'a> BucketKey<'a> {
     }
 }
 
+/// What is outstanding of a customer and dimension.
+pub fn series(product: &str, customer: &str, dimension: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(2 + product.len() + customer.len() + dimension.len());
+    push_text(&mut key, product);
+    push_text(&mut key, customer);
+    key.extend(dimension.as_bytes());
+    key
+}
+
+/// Its product, customer and dimension.
+pub fn decode_series(key: &[u8]) -> Option<(&str, &str, &str)> {
+    let (product, rest) = split_text(key)?;
+    let (customer, dimension) = split_text(rest)?;
+    Some((product, customer, std::str::from_utf8(dimension).ok()?))
+}
+
+pub fn line(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+pub fn decode_line(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.try_into().ok()?))
+}
+
 /// The start of the keys of a bucket's tagged parts.
 pub fn tagged_of(bucket: BucketKey<'_>) -> Vec<u8> {
     let mut key = bucket.hour.index().to_be_bytes().to_vec();
@@ -109,6 +136,11 @@ pub fn decision(id: RecordId, number: u32) -> [u8; 12] {
     key[..8].copy_from_slice(&record(id));
     key[8..].copy_from_slice(&number.to_be_bytes());
     key
+}
+
+pub fn decode_decision(key: &[u8]) -> Option<(RecordId, u32)> {
+    let (id, number) = key.split_first_chunk()?;
+    Some((RecordId(u64::from_be_bytes(*id)), u32::from_be_bytes(number.try_into().ok()?)))
 }
 
 pub fn roster(product: &str, customer: &str) -> Vec<u8> {
@@ -202,6 +234,12 @@ mod tests {
         }
 
         #[test]
+        fn series_keys_round_trip(product in TEXT, customer in TEXT, dimension in TEXT) {
+            let bytes = series(&product, &customer, &dimension);
+            prop_assert_eq!(decode_series(&bytes), Some((&*product, &*customer, &*dimension)));
+        }
+
+        #[test]
         fn record_and_event_keys_round_trip(id: u64, generation: u32, hash: u128) {
             prop_assert_eq!(decode_record(&record(RecordId(id))), Some(RecordId(id)));
             prop_assert_eq!(decode_generation(&event_id(generation, hash)), Some(generation));
@@ -210,7 +248,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = (BucketKey::decode(&bytes), decode_tagged(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes));
+            let _ = (BucketKey::decode(&bytes), decode_tagged(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes), decode_series(&bytes));
         }
     }
 }

@@ -1,20 +1,26 @@
 //! Typed reading: what an agent finds at its start, and the ledger's pages.
 
 use super::{
-    Batch, Store, StoreError, Table,
+    Batch, Pair, Rows, Store, StoreError, Table,
     keys::{self, BucketKey},
     scan_all,
-    values::{Decided, Number, Producer, ProductIdentity, SealingState, Text, Value, decode, encode},
+    values::{
+        Decided, JournalHead, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text, Value,
+        decode, encode,
+    },
 };
 use crate::domain::{
     bucket::Bucket,
     customer::Standing,
+    journal::Line,
     record::{Delivery, Record, RecordId, Settled},
     tags::TagSet,
 };
 
 /// The layout of keys and tables. Values have versions of their own.
 const FORMAT: u32 = 1;
+/// How many records are read at a time.
+const PAGE: usize = 1000;
 
 /// Marks a new store with this version's format and a hash key; refuses an old one of another format.
 pub fn claim_format(store: &dyn Store, new_hash_key: u128) -> Result<(), StoreError> {
@@ -44,29 +50,29 @@ pub fn claim_marketplace(store: &dyn Store, is_sandbox: bool) -> Result<(), Stor
     }
 }
 
-pub fn hash_key(store: &dyn Store) -> Result<u128, StoreError> {
+pub fn hash_key(store: &dyn Rows) -> Result<u128, StoreError> {
     let key = read::<Number>(store, Table::Meta, keys::HASH_KEY)?;
     key.map(|key| key.0).ok_or_else(|| unreadable("hash key", "it is missing"))
 }
 
 /// A single text among the meta rows.
-pub fn text(store: &dyn Store, key: &[u8]) -> Result<Option<String>, StoreError> {
+pub fn text(store: &dyn Rows, key: &[u8]) -> Result<Option<String>, StoreError> {
     Ok(read::<Text>(store, Table::Meta, key)?.map(|text| text.0))
 }
 
 /// `None` before the first start.
-pub fn sealing(store: &dyn Store) -> Result<Option<SealingState>, StoreError> {
+pub fn sealing(store: &dyn Rows) -> Result<Option<SealingState>, StoreError> {
     read(store, Table::Meta, keys::SEALING)
 }
 
 /// The number of the next record to be sealed.
-pub fn next_record(store: &dyn Store) -> Result<RecordId, StoreError> {
+pub fn next_record(store: &dyn Rows) -> Result<RecordId, StoreError> {
     let next = read::<Number>(store, Table::Meta, keys::NEXT_RECORD)?.map_or(1, |number| number.0);
     u64::try_from(next).map(RecordId).map_err(|_| unreadable("record number", "it is too large"))
 }
 
 pub fn buckets(
-    store: &dyn Store,
+    store: &dyn Rows,
     mut each: impl FnMut(BucketKey<'_>, Bucket) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     scan_all(store, Table::Buckets, &[], |key, value| {
@@ -77,7 +83,7 @@ pub fn buckets(
 
 /// The parts of buckets that have tags, in base units.
 pub fn tagged(
-    store: &dyn Store,
+    store: &dyn Rows,
     mut each: impl FnMut(BucketKey<'_>, TagSet, u128) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     scan_all(store, Table::Tagged, &[], |key, value| {
@@ -87,13 +93,37 @@ pub fn tagged(
     })
 }
 
+/// `None` before the first start.
+pub fn journal_head(store: &dyn Rows) -> Result<Option<JournalHead>, StoreError> {
+    read(store, Table::Meta, keys::JOURNAL)
+}
+
+/// Lines of the journal with their numbers, from number `from` on, at most `limit`.
+pub fn journal(store: &dyn Rows, from: u64, limit: usize) -> Result<Vec<(u64, Line)>, StoreError> {
+    let rows = store.scan(Table::Journal, &keys::line(from), limit)?;
+    let line = |(key, value): &Pair| {
+        let number =
+            keys::decode_line(key).ok_or_else(|| unreadable("journal line", "its key makes no sense"))?;
+        Ok((number, decode(value)?))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// What is outstanding, in base units, by the key of its customer and dimension.
+pub fn outstanding(store: &dyn Rows, mut each: impl FnMut(&[u8], i128)) -> Result<(), StoreError> {
+    scan_all(store, Table::Outstanding, &[], |key, value| {
+        each(key, decode::<SignedAmount>(value)?.0);
+        Ok(())
+    })
+}
+
 /// How a product's customers are known to AWS; `None` before its first start.
-pub fn product_identity(store: &dyn Store, product: &str) -> Result<Option<ProductIdentity>, StoreError> {
+pub fn product_identity(store: &dyn Rows, product: &str) -> Result<Option<ProductIdentity>, StoreError> {
     read(store, Table::Meta, &keys::identity(product))
 }
 
 /// What persons decided about a record, oldest first.
-pub fn decisions(store: &dyn Store, id: RecordId) -> Result<Vec<Decided>, StoreError> {
+pub fn decisions(store: &dyn Rows, id: RecordId) -> Result<Vec<Decided>, StoreError> {
     const MOST: usize = 100;
     let rows = store.scan(Table::Decisions, &keys::decision(id, 0), MOST)?;
     let of_record = rows.iter().take_while(|(key, _)| key.starts_with(&keys::record(id)));
@@ -101,13 +131,13 @@ pub fn decisions(store: &dyn Store, id: RecordId) -> Result<Vec<Decided>, StoreE
 }
 
 /// A held record.
-pub fn held(store: &dyn Store, id: RecordId) -> Result<Option<Settled>, StoreError> {
+pub fn held(store: &dyn Rows, id: RecordId) -> Result<Option<Settled>, StoreError> {
     read(store, Table::Held, &keys::record(id))
 }
 
 /// Every customer, as (product code, key, standing).
 pub fn customers(
-    store: &dyn Store,
+    store: &dyn Rows,
     mut each: impl FnMut(&str, &str, Standing) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     scan_all(store, Table::Roster, &[], |key, value| {
@@ -117,7 +147,7 @@ pub fn customers(
     })
 }
 
-pub fn producers(store: &dyn Store, mut each: impl FnMut(&str, Producer)) -> Result<(), StoreError> {
+pub fn producers(store: &dyn Rows, mut each: impl FnMut(&str, Producer)) -> Result<(), StoreError> {
     scan_all(store, Table::Producers, &[], |key, value| {
         let id = std::str::from_utf8(key).map_err(|_| unreadable("producer", "its key is no text"))?;
         each(id, decode(value)?);
@@ -126,7 +156,7 @@ pub fn producers(store: &dyn Store, mut each: impl FnMut(&str, Producer)) -> Res
 }
 
 /// The generations of event ids that are on disk, oldest first. One seek each.
-pub fn generations(store: &dyn Store) -> Result<Vec<u32>, StoreError> {
+pub fn generations(store: &dyn Rows) -> Result<Vec<u32>, StoreError> {
     let mut found = Vec::new();
     let mut from = keys::generation(0);
     while let Some((key, _)) = store.scan(Table::EventIds, &from, 1)?.first() {
@@ -141,7 +171,7 @@ pub fn generations(store: &dyn Store) -> Result<Vec<u32>, StoreError> {
 
 /// Pending records with numbers above `after`, in order, at most `limit`.
 pub fn pending_after(
-    store: &dyn Store,
+    store: &dyn Rows,
     after: RecordId,
     limit: usize,
 ) -> Result<Vec<(Record, Delivery)>, StoreError> {
@@ -156,7 +186,7 @@ pub fn pending_after(
 
 /// Settled records of the ledger or the held ones, with numbers from `from` on, in order, at most `limit`.
 pub fn settled(
-    store: &dyn Store,
+    store: &dyn Rows,
     table: Table,
     from: RecordId,
     limit: usize,
@@ -165,7 +195,31 @@ pub fn settled(
     rows.iter().map(|(_, value)| decode(value)).collect()
 }
 
-fn read<V: Value>(store: &dyn Store, table: Table, key: &[u8]) -> Result<Option<V>, StoreError> {
+/// Every pending record, in order.
+pub fn all_pending(store: &dyn Rows, mut each: impl FnMut(Record, Delivery)) -> Result<(), StoreError> {
+    let mut after = RecordId(0);
+    loop {
+        let page = pending_after(store, after, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = last.id;
+        for (record, delivery) in page {
+            each(record, delivery);
+        }
+    }
+}
+
+/// Every settled record of the ledger or of the held ones, in order.
+pub fn all_settled(store: &dyn Rows, table: Table, mut each: impl FnMut(Settled)) -> Result<(), StoreError> {
+    let mut from = RecordId(0);
+    loop {
+        let page = settled(store, table, from, PAGE)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        from = RecordId(last.record.id.0.saturating_add(1));
+        page.into_iter().for_each(&mut each);
+    }
+}
+
+fn read<V: Value>(store: &dyn Rows, table: Table, key: &[u8]) -> Result<Option<V>, StoreError> {
     store.get(table, key)?.map(|bytes| decode(&bytes)).transpose()
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Batch, Change, Pair, Store, StoreError, Table};
+use super::{Batch, Change, Pair, Rows, Store, StoreError, Table};
 
 /// Keeps what was committed across [`crash`](Self::crash); nothing else.
 #[derive(Debug, Default)]
@@ -48,6 +48,18 @@ impl MemoryStore {
     }
 }
 
+impl Rows for MemoryStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.state().tables.get(&table).and_then(|rows| rows.get(key)).cloned())
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        let state = self.state();
+        let rows = state.tables.get(&table).into_iter().flat_map(|rows| rows.range(from.to_vec()..));
+        Ok(rows.take(limit).map(|(key, value)| (key.clone().into(), value.clone().into())).collect())
+    }
+}
+
 impl Store for MemoryStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let mut state = self.state();
@@ -64,14 +76,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.state().tables.get(&table).and_then(|rows| rows.get(key)).cloned())
-    }
-
-    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        let state = self.state();
-        let rows = state.tables.get(&table).into_iter().flat_map(|rows| rows.range(from.to_vec()..));
-        Ok(rows.take(limit).map(|(key, value)| (key.clone().into(), value.clone().into())).collect())
+    fn snapshot(&self) -> Box<dyn Rows + '_> {
+        Box::new(self.crash())
     }
 
     fn size(&self) -> u64 {

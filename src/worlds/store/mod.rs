@@ -3,6 +3,7 @@
 //! A store is a set of ordered tables of bytes with atomic, synced batches. Everything typed lives in [`keys`] and
 //! [`values`]; what a run finds at its start is read by [`load`].
 
+pub mod journal;
 pub mod keys;
 pub mod load;
 mod memory;
@@ -12,7 +13,7 @@ pub mod values;
 use thiserror::Error;
 
 pub use memory::MemoryStore;
-pub use rocks::RocksStore;
+pub use rocks::{RocksFolder, RocksStore};
 
 /// One kind of thing on disk. RocksDB keeps each in a column family of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,12 +40,17 @@ pub enum Table {
     Held,
     /// What persons decided about held records. Never dropped.
     Decisions,
+    /// What happened to records, line by line, each with the hash of the line before.
+    Journal,
+    /// What is sealed and neither accepted nor written off, by customer and dimension: the counterpart that the
+    /// rest is held against.
+    Outstanding,
     /// The known customers.
     Roster,
 }
 
 impl Table {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Meta,
         Self::Buckets,
         Self::Tagged,
@@ -56,6 +62,8 @@ impl Table {
         Self::Receipts,
         Self::Held,
         Self::Decisions,
+        Self::Journal,
+        Self::Outstanding,
         Self::Roster,
     ];
 
@@ -72,6 +80,8 @@ impl Table {
             Self::Receipts => "receipts",
             Self::Held => "held",
             Self::Decisions => "decisions",
+            Self::Journal => "journal",
+            Self::Outstanding => "outstanding",
             Self::Roster => "roster",
         }
     }
@@ -111,15 +121,21 @@ impl Batch {
 
 pub type Pair = (Box<[u8]>, Box<[u8]>);
 
-pub trait Store: Send + Sync + 'static {
-    /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
-    /// not known until the next start.
-    fn commit(&self, batch: Batch) -> Result<(), StoreError>;
-
+/// What can be read.
+pub trait Rows {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// At most `limit` pairs in key order, from `from` on, `from` included.
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+}
+
+pub trait Store: Rows + Send + Sync + 'static {
+    /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
+    /// not known until the next start.
+    fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// All rows as they are now, whatever is committed meanwhile.
+    fn snapshot(&self) -> Box<dyn Rows + '_>;
 
     /// Bytes on disk.
     fn size(&self) -> u64;
@@ -150,7 +166,7 @@ pub enum StoreError {
 
 /// All pairs of a table from `from` on, page by page.
 pub fn scan_all(
-    store: &dyn Store,
+    store: &dyn Rows,
     table: Table,
     from: &[u8],
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,

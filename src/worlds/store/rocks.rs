@@ -2,16 +2,16 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{Read, Seek, Write},
+    io::{ErrorKind, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+    Direction, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Change, Pair, Store, StoreError, Table};
+use super::{Batch, Change, Pair, Rows, Store, StoreError, Table};
 
 /// Memory for blocks read from disk, and for writes that are not in table files yet. Small, since a sidecar shares
 /// its pod with the application: open buckets are in memory anyway, and the rest is read seldom.
@@ -31,17 +31,78 @@ impl RocksStore {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(data_dir).map_err(|source| io_error("create", data_dir, source))?;
         let lock = lock(&data_dir.join("tallyman.lock"))?;
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families =
-            Table::ALL.map(|table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(), data_dir.join("db"), families)
+        let db = DB::open_cf_descriptors(&database_options(), data_dir.join("db"), families())
             .map_err(|error| engine("open", &error))?;
         Ok(Self { db, _lock: lock })
     }
+}
 
-    fn family(&self, table: Table) -> &ColumnFamily {
-        self.db.cf_handle(table.name()).unwrap_or_else(|| unreachable!("every table was opened"))
+/// A data folder that no agent uses, to be looked at: nothing in it is changed.
+pub struct RocksFolder {
+    db: DB,
+    /// `None` on a disk that takes no lock, since nothing can be written to it.
+    _lock: Option<File>,
+}
+
+impl RocksFolder {
+    /// Opens the store in `data_dir` for reading. A folder in use is refused with the pid of its agent.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let path = data_dir.join("db");
+        fs::metadata(&path).map_err(|source| io_error("open", &path, source))?;
+        let lock = match lock(&data_dir.join("tallyman.lock")) {
+            Err(StoreError::Io { source, .. })
+                if matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+            {
+                None
+            }
+            locked => Some(locked?),
+        };
+        let mut options = database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&options, path, families(), false)
+            .map_err(|error| engine("open", &error))?;
+        Ok(Self { db, _lock: lock })
     }
+}
+
+/// Reads a database, as it is or as it was.
+struct Reader<'a> {
+    db: &'a DB,
+    snapshot: Option<Snapshot<'a>>,
+}
+
+impl Reader<'_> {
+    fn options(&self) -> ReadOptions {
+        let mut options = ReadOptions::default();
+        if let Some(snapshot) = &self.snapshot {
+            options.set_snapshot(snapshot);
+        }
+        options
+    }
+}
+
+impl Rows for Reader<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.db.get_cf_opt(family(self.db, table), key, &self.options());
+        value.map_err(|error| engine("read from", &error))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        let start = IteratorMode::From(from, Direction::Forward);
+        let pairs = self.db.iterator_cf_opt(family(self.db, table), self.options(), start);
+        pairs.take(limit).collect::<Result<_, _>>().map_err(|error| engine("read from", &error))
+    }
+}
+
+fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    let family = move |table: Table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache));
+    Table::ALL.into_iter().map(family)
+}
+
+fn family(db: &DB, table: Table) -> &ColumnFamily {
+    db.cf_handle(table.name()).unwrap_or_else(|| unreachable!("every table was opened"))
 }
 
 fn database_options() -> Options {
@@ -101,14 +162,36 @@ fn engine(action: &'static str, error: &rocksdb::Error) -> StoreError {
     StoreError::Engine { action, message: error.to_string() }
 }
 
+impl Rows for RocksStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Reader { db: &self.db, snapshot: None }.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
+    }
+}
+
+impl Rows for RocksFolder {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Reader { db: &self.db, snapshot: None }.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
+    }
+}
+
 impl Store for RocksStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
         let mut writes = WriteBatch::default();
         for change in batch.changes {
             match change {
-                Change::Put(table, key, value) => writes.put_cf(self.family(table), key, value),
-                Change::Delete(table, key) => writes.delete_cf(self.family(table), key),
-                Change::DeleteRange(table, from, to) => writes.delete_range_cf(self.family(table), from, to),
+                Change::Put(table, key, value) => writes.put_cf(family(&self.db, table), key, value),
+                Change::Delete(table, key) => writes.delete_cf(family(&self.db, table), key),
+                Change::DeleteRange(table, from, to) => {
+                    writes.delete_range_cf(family(&self.db, table), from, to);
+                }
             }
         }
         let mut options = WriteOptions::default();
@@ -116,18 +199,13 @@ impl Store for RocksStore {
         self.db.write_opt(writes, &options).map_err(|error| engine("write to", &error))
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.db.get_cf(self.family(table), key).map_err(|error| engine("read from", &error))
-    }
-
-    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        let pairs = self.db.iterator_cf(self.family(table), IteratorMode::From(from, Direction::Forward));
-        pairs.take(limit).collect::<Result<_, _>>().map_err(|error| engine("read from", &error))
+    fn snapshot(&self) -> Box<dyn Rows + '_> {
+        Box::new(Reader { db: &self.db, snapshot: Some(self.db.snapshot()) })
     }
 
     fn size(&self) -> u64 {
         let files = |table: Table| {
-            let size = self.db.property_int_value_cf(self.family(table), "rocksdb.total-sst-files-size");
+            let size = self.db.property_int_value_cf(family(&self.db, table), "rocksdb.total-sst-files-size");
             size.ok().flatten().unwrap_or_default()
         };
         Table::ALL.into_iter().map(files).sum()

@@ -5,6 +5,7 @@
 
 mod bucket;
 mod customer;
+mod journal;
 mod record;
 
 use prost::Message;
@@ -13,6 +14,7 @@ use super::StoreError;
 use crate::domain::time::{Hour, Timestamp};
 
 pub use customer::ProductIdentity;
+pub use journal::{JournalHead, SignedAmount};
 pub use record::Decided;
 
 /// The version that this code writes, and the only one that it reads.
@@ -189,6 +191,7 @@ mod tests {
         bucket::Bucket,
         customer::{Closing, FormerIdentity, Standing},
         identity::{Identity, IdentityMode},
+        journal::{Digest, Entry, Line},
         quantity::Quantity,
         record::{
             Allocation, Amounts, Decision, DecisionKind, Delivery, HoldReason, Outcome, Record, RecordId,
@@ -320,6 +323,28 @@ mod tests {
         }
 
         #[test]
+        fn journal_lines_round_trip(at: i64, previous: [u8; 32], row: [u8; 32], record: u64, other: u64, number: u32) {
+            let (record, row) = (RecordId(record), Digest(row));
+            let entries = [
+                Entry::Opened { next: record },
+                Entry::Sealed { first: record, rows: vec![[number.to_be_bytes()[0]; 16]; 3] },
+                Entry::Settled { record, row },
+                Entry::Resumed { record },
+                Entry::Decided { record, number, row },
+                Entry::Dropped { through: record, first_line: other, before: Timestamp::from_millis(at) },
+            ];
+            for entry in entries {
+                round_trips(&Line { at: Timestamp::from_millis(at), previous: Digest(previous), entry });
+            }
+            round_trips(&JournalHead { lines: other, last: row, first_line: record.0, dropped_through: record });
+        }
+
+        #[test]
+        fn signed_amounts_round_trip(amount: i128) {
+            round_trips(&SignedAmount(amount));
+        }
+
+        #[test]
         fn watermarks_round_trip(hour: u32, unfinished: Option<Option<(String, String)>>) {
             round_trips(&SealingState { watermark: Hour::from_index(hour), unfinished });
         }
@@ -330,6 +355,7 @@ mod tests {
             drop((decode::<Bucket>(&bytes), decode::<Record>(&bytes), decode::<Settled>(&bytes)));
             drop((decode::<Delivery>(&bytes), decode::<Standing>(&bytes), decode::<SealingState>(&bytes)));
             drop((decode::<TagSet>(&bytes), decode::<Decided>(&bytes), decode::<ProductIdentity>(&bytes)));
+            drop((decode::<Line>(&bytes), decode::<JournalHead>(&bytes), decode::<SignedAmount>(&bytes)));
         }
     }
 }
