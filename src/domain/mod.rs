@@ -21,6 +21,7 @@ pub mod clock_guard;
 pub mod customer;
 pub mod deadline;
 pub mod identity;
+pub mod invariants;
 pub mod journal;
 pub mod outbox;
 pub mod product;

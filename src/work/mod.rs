@@ -1,5 +1,6 @@
 //! The work: count, seal, submit. One owner for each piece of state; others hold a cheap handle.
 
+pub mod audit;
 pub mod books;
 pub mod committer;
 pub mod delta;

@@ -21,6 +21,7 @@ use crate::{
         tags::tests::tag_set,
     },
     work::{
+        audit::{Limits, audit},
         delta::{Delta, Entry, Identified},
         sample,
     },
@@ -243,6 +244,8 @@ impl World {
         }
         self.sums.retain(|_, sum| *sum > 0);
         assert_eq!(on_disk, self.sums, "counted and on disk differ");
+        let report = audit(&self.store, Limits::default(), &mut |_| true).unwrap();
+        assert_eq!(report.faults, []);
         let held: u64 = self.books.tally().held_records.values().sum();
         let on_disk = load::settled(&self.store, Table::Held, RecordId(0), usize::MAX).unwrap().len();
         assert_eq!(held, on_disk as u64, "the tally of held records is off");

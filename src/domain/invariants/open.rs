@@ -1,0 +1,187 @@
+//! What must be true of open buckets, and of whatever has a limit.
+
+use std::collections::HashMap;
+
+use super::{Fault, Invariant, Place, signed};
+use crate::domain::{
+    bucket::{Bucket, MAX_TOTAL},
+    record::Record,
+    time::Hour,
+};
+
+/// Up to which hour customers are sealed.
+#[derive(Debug, Default)]
+pub struct Watermarks {
+    /// The agent's.
+    pub all: Hour,
+    /// While the watermark's hour is being sealed, the customer (product, key) up to which it is done.
+    pub unfinished: Option<Option<(String, String)>>,
+    /// Of customers that were sealed on their own.
+    pub own: HashMap<(String, String), Hour>,
+}
+
+/// An open bucket and where it is.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenBucket<'a> {
+    pub hour: Hour,
+    pub product: &'a str,
+    pub customer: &'a str,
+    pub dimension: &'a str,
+    pub bucket: &'a Bucket,
+    /// What of it has tags.
+    pub tagged: u128,
+}
+
+impl Watermarks {
+    /// Whether a record's hour is sealed (I7, and I8 for a claim to zero).
+    pub fn record(&self, record: &Record) -> Option<Fault> {
+        let own = self.own_of(&record.product, &record.customer);
+        let is_sealed = record.hour <= self.all || own.is_some_and(|own| record.hour <= own);
+        let invariant =
+            if record.bills_something() { Invariant::InTheWindow } else { Invariant::ZeroIsAClaim };
+        (!is_sealed).then(|| Fault {
+            invariant,
+            place: Place::from(record),
+            amount: signed(record.amounts.billed),
+            what: "a record of an hour that is not sealed".to_owned(),
+        })
+    }
+
+    /// Whether a bucket's hour is open still: after the seal, no one would ever bill it (I8).
+    pub fn bucket(&self, open: &OpenBucket<'_>) -> Option<Fault> {
+        let own = self.own_of(open.product, open.customer);
+        let is_sealed = self.is_past(open) || own.is_some_and(|own| open.hour <= own);
+        is_sealed.then(|| Fault {
+            invariant: Invariant::ZeroIsAClaim,
+            place: open.place(),
+            amount: signed(open.bucket.total()),
+            what: "usage is left in an hour that is sealed".to_owned(),
+        })
+    }
+
+    fn is_past(&self, open: &OpenBucket<'_>) -> bool {
+        let customer = (open.product, open.customer);
+        match &self.unfinished {
+            Some(done) if open.hour == self.all => {
+                done.as_ref().is_some_and(|(product, key)| customer <= (product, key))
+            }
+            _ => open.hour <= self.all,
+        }
+    }
+
+    fn own_of(&self, product: &str, customer: &str) -> Option<Hour> {
+        if self.own.is_empty() {
+            return None;
+        }
+        self.own.get(&(product.to_owned(), customer.to_owned())).copied()
+    }
+}
+
+impl OpenBucket<'_> {
+    pub fn place(&self) -> Place {
+        Place { hour: Some(self.hour), ..Place::series(self.product, self.customer, self.dimension) }
+    }
+
+    /// Whether its tagged parts fit into it (I1) and its usage below the limit (I9).
+    pub fn faults(&self) -> Vec<Fault> {
+        let fault = |invariant, amount, what: &str| Fault {
+            invariant,
+            place: self.place(),
+            amount,
+            what: what.to_owned(),
+        };
+        let (usage, total) = (self.bucket.usage.amount(), self.bucket.total());
+        let mut faults = Vec::new();
+        if self.tagged > total {
+            let too_much = signed(total).saturating_sub(signed(self.tagged));
+            faults.push(fault(Invariant::Conservation, too_much, "more is tagged than there is"));
+        }
+        if usage > MAX_TOTAL {
+            faults.push(fault(Invariant::Bounded, 0, "a bucket is above its limit"));
+        }
+        faults
+    }
+}
+
+/// Whether there is no more of something than its limit allows (I9).
+pub fn within(limit: &str, most: u64, found: u64) -> Option<Fault> {
+    (found > most).then(|| Fault {
+        invariant: Invariant::Bounded,
+        place: Place::default(),
+        amount: 0,
+        what: format!("{limit} is {most}, and there are {found}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        bucket::Usage,
+        product::Aggregate,
+        record::{Amounts, tests::sample},
+    };
+
+    const SEALED: Hour = Hour::from_index(100);
+
+    fn bucket_of(amount: u128) -> Bucket {
+        Bucket { usage: Usage::Sum(amount), ..Bucket::new(Aggregate::Sum) }
+    }
+
+    fn open<'a>(hour: Hour, customer: &'a str, bucket: &'a Bucket) -> OpenBucket<'a> {
+        OpenBucket { hour, product: "prod", customer, dimension: "requests", bucket, tagged: 0 }
+    }
+
+    fn watermarks() -> Watermarks {
+        Watermarks { all: SEALED, ..Watermarks::default() }
+    }
+
+    #[test]
+    fn a_sealed_hour_has_records_and_an_open_one_buckets() {
+        let (watermarks, bucket) = (watermarks(), bucket_of(7));
+        let of = |hour| Record { hour, ..sample(1) };
+        assert_eq!(watermarks.record(&of(SEALED)), None);
+        assert_eq!(watermarks.record(&of(SEALED.next())).unwrap().invariant, Invariant::InTheWindow);
+        let zero = Record { amounts: Amounts::default(), ..of(SEALED.next()) };
+        assert_eq!(watermarks.record(&zero).unwrap().invariant, Invariant::ZeroIsAClaim);
+        assert_eq!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)), None);
+        assert_eq!(watermarks.bucket(&open(SEALED, "acme", &bucket)).unwrap().amount, 7);
+    }
+
+    #[test]
+    fn a_customer_that_was_sealed_on_its_own_is_further() {
+        let own = HashMap::from([(("prod".to_owned(), "acme".to_owned()), SEALED.next())]);
+        let (watermarks, bucket) = (Watermarks { own, ..watermarks() }, bucket_of(7));
+        assert_eq!(watermarks.record(&Record { hour: SEALED.next(), ..sample(1) }), None);
+        assert!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)).is_some());
+        assert_eq!(watermarks.bucket(&open(SEALED.next(), "other", &bucket)), None);
+    }
+
+    #[test]
+    fn a_seal_under_way_leaves_the_customers_that_come_later() {
+        let bucket = bucket_of(7);
+        let under_way = |done| Watermarks { unfinished: Some(done), ..watermarks() };
+        assert_eq!(under_way(None).bucket(&open(SEALED, "acme", &bucket)), None);
+        let done = under_way(Some(("prod".to_owned(), "b".to_owned())));
+        assert!(done.bucket(&open(SEALED, "b", &bucket)).is_some());
+        assert_eq!(done.bucket(&open(SEALED, "c", &bucket)), None);
+        assert!(done.bucket(&open(Hour::from_index(99), "c", &bucket)).is_some());
+    }
+
+    #[test]
+    fn no_more_is_tagged_than_there_is() {
+        let bucket = bucket_of(5);
+        let tagged = |tagged| OpenBucket { tagged, ..open(SEALED, "acme", &bucket) }.faults();
+        assert_eq!(tagged(5), []);
+        assert_eq!(tagged(7)[0].amount, -2);
+    }
+
+    #[test]
+    fn limits_hold() {
+        let bucket = bucket_of(MAX_TOTAL + 1);
+        assert_eq!(open(SEALED, "acme", &bucket).faults()[0].invariant, Invariant::Bounded);
+        assert_eq!(within("limits.max_customers", 3, 3), None);
+        let fault = within("limits.max_customers", 3, 4).unwrap();
+        assert_eq!(fault.to_string(), "I9: limits.max_customers is 3, and there are 4");
+    }
+}

@@ -1,0 +1,167 @@
+//! What must be true of a record by itself, and of a call.
+
+use super::{Fault, Invariant, Place, signed};
+use crate::domain::{
+    batch::Batch,
+    record::{Amounts, Record},
+    time::Timestamp,
+};
+
+/// AWS's limit for one record.
+const MAX_ALLOCATIONS: usize = 2500;
+
+/// Whether a record adds up (I1), and stays within AWS's limits (I9).
+pub fn record(record: &Record) -> Vec<Fault> {
+    let fault = |invariant, amount, what: &str| Fault {
+        invariant,
+        place: Place::from(record),
+        amount,
+        what: what.to_owned(),
+    };
+    let Amounts { usage, carried_in, billed, carried_out, rounded, .. } = &record.amounts;
+    let into = signed(usage.saturating_add(carried_in.total())).saturating_add(*rounded);
+    let out = signed(billed.saturating_add(*carried_out));
+    let mut faults = Vec::new();
+    if into != out {
+        let missing = into.saturating_sub(out);
+        faults.push(fault(Invariant::Conservation, missing, "a record's amounts do not add up"));
+    }
+    let parts = record.allocations.iter();
+    let (micros, parts) = parts.fold((0_u64, 0_u128), |(micros, sum), part| {
+        (micros.saturating_add(part.quantity.micros()), sum.saturating_add(part.billed))
+    });
+    if !record.allocations.is_empty() && (micros, parts) != (record.quantity.micros(), *billed) {
+        let missing = signed(*billed).saturating_sub(signed(parts));
+        faults.push(fault(Invariant::Conservation, missing, "a record's allocations do not add up to it"));
+    }
+    if (*billed == 0) != record.quantity.is_zero() {
+        faults.push(fault(Invariant::Conservation, signed(*billed), "a quantity is not what is billed"));
+    }
+    if record.allocations.len() > MAX_ALLOCATIONS {
+        faults.push(fault(Invariant::Bounded, 0, "a record has more allocations than AWS takes"));
+    }
+    faults
+}
+
+/// Whether a record is what it was (I2).
+pub fn unchanged(before: &Record, after: &Record) -> Option<Fault> {
+    let change = signed(before.amounts.billed).saturating_sub(signed(after.amounts.billed));
+    (before != after).then(|| Fault {
+        invariant: Invariant::Frozen,
+        place: Place::from(after),
+        amount: change,
+        what: "a record has changed".to_owned(),
+    })
+}
+
+/// Whether records may share a call: one product, one kind of identity, no slot twice, within AWS's limits (I6).
+pub fn call<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Fault> {
+    let mut batch = Batch::default();
+    let misfits = records.into_iter().filter(|record| !batch.admit(record));
+    let fault = |record: &Record| Fault {
+        invariant: Invariant::OneSlot,
+        place: Place::from(record),
+        amount: signed(record.amounts.billed),
+        what: "a record is in a call that it may not be in".to_owned(),
+    };
+    misfits.map(fault).collect()
+}
+
+/// Whether a record that is sent at `now` is in its window (I7). Only a closing customer's hour may be sent before its
+/// end.
+pub fn sent_in_window(
+    record: &Record,
+    deadline: Timestamp,
+    is_closing: bool,
+    now: Timestamp,
+) -> Option<Fault> {
+    let what = if now >= deadline {
+        "a record was sent past its deadline"
+    } else if now < record.hour.end() && !is_closing {
+        "a record was sent before its hour was over"
+    } else {
+        return None;
+    };
+    Some(Fault {
+        invariant: Invariant::InTheWindow,
+        place: Place::from(record),
+        amount: signed(record.amounts.billed),
+        what: what.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::record::{Allocation, tests::sample};
+
+    fn found(faults: &[Fault]) -> Vec<(Invariant, i128)> {
+        faults.iter().map(|fault| (fault.invariant, fault.amount)).collect()
+    }
+
+    #[test]
+    fn a_record_that_adds_up_has_no_fault() {
+        assert_eq!(record(&sample(1)), []);
+        let mut last = sample(1);
+        last.amounts.rounded = 2;
+        last.amounts.usage = 3;
+        assert_eq!(record(&last), []);
+    }
+
+    #[test]
+    fn what_a_record_lacks_or_has_too_much_is_told() {
+        let mut lossy = sample(1);
+        lossy.amounts.usage = 12;
+        assert_eq!(found(&record(&lossy)), [(Invariant::Conservation, 7)]);
+        lossy.amounts.usage = 1;
+        assert_eq!(found(&record(&lossy)), [(Invariant::Conservation, -4)]);
+    }
+
+    #[test]
+    fn allocations_must_add_up_to_their_record() {
+        let mut split = sample(1);
+        let part =
+            |quantity: &str, billed| Allocation { tags: None, quantity: quantity.parse().unwrap(), billed };
+        split.allocations = vec![part("2", 2), part("3", 3)];
+        assert_eq!(record(&split), []);
+        split.allocations[1] = part("2", 2);
+        assert_eq!(found(&record(&split)), [(Invariant::Conservation, 1)]);
+        split.allocations[1] = part("3", 2);
+        assert_eq!(found(&record(&split)), [(Invariant::Conservation, 1)]);
+    }
+
+    #[test]
+    fn a_quantity_stands_for_what_is_billed() {
+        let mut silent = sample(1);
+        silent.quantity = "0".parse().unwrap();
+        assert_eq!(found(&record(&silent)), [(Invariant::Conservation, 5)]);
+    }
+
+    #[test]
+    fn any_change_of_a_record_is_a_fault() {
+        assert_eq!(unchanged(&sample(1), &sample(1)), None);
+        let mut other = sample(1);
+        other.timestamp = other.hour.end();
+        assert!(unchanged(&sample(1), &other).is_some());
+        let less = Record { amounts: Amounts { billed: 3, ..sample(1).amounts }, ..sample(1) };
+        assert_eq!(unchanged(&sample(1), &less).unwrap().amount, 2);
+    }
+
+    #[test]
+    fn a_call_takes_no_slot_twice_and_one_product() {
+        let other_hour = Record { hour: sample(1).hour.next(), ..sample(2) };
+        assert_eq!(call([&sample(1), &other_hour]), []);
+        assert_eq!(call([&sample(1), &sample(2)]).len(), 1);
+        assert_eq!(call([&sample(1), &Record { product: "other".into(), ..other_hour }]).len(), 1);
+    }
+
+    #[test]
+    fn a_record_is_sent_after_its_hour_and_before_its_deadline() {
+        let record = sample(1);
+        let (end, deadline) = (record.hour.end(), record.hour.next().end());
+        assert_eq!(sent_in_window(&record, deadline, false, end), None);
+        assert!(sent_in_window(&record, deadline, true, deadline).is_some());
+        assert!(sent_in_window(&record, deadline, false, record.hour.start()).is_some());
+        assert_eq!(sent_in_window(&record, deadline, true, record.hour.start()), None);
+    }
+}

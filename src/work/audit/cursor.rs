@@ -1,0 +1,47 @@
+//! Reads a table from its beginning to its end, a page at a time.
+
+use std::vec;
+
+use crate::worlds::store::{Pair, Rows, StoreError, Table};
+
+const PAGE: usize = 1000;
+
+pub(super) struct Cursor<'a> {
+    rows: &'a dyn Rows,
+    table: Table,
+    page: vec::IntoIter<Pair>,
+    /// Where the next page begins; `None` after the last one.
+    next_page: Option<Vec<u8>>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(rows: &'a dyn Rows, table: Table) -> Self {
+        Self { rows, table, page: Vec::new().into_iter(), next_page: Some(Vec::new()) }
+    }
+
+    /// The next row, which stays there.
+    pub(super) fn peek(&mut self) -> Result<Option<&Pair>, StoreError> {
+        self.fill()?;
+        Ok(self.page.as_slice().first())
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Pair>, StoreError> {
+        self.fill()?;
+        Ok(self.page.next())
+    }
+
+    fn fill(&mut self) -> Result<(), StoreError> {
+        if self.page.len() > 0 {
+            return Ok(());
+        }
+        let Some(from) = self.next_page.take() else { return Ok(()) };
+        let page = self.rows.scan(self.table, &from, PAGE)?;
+        self.next_page = page.last().filter(|_| page.len() == PAGE).map(|(last, _)| {
+            let mut after = last.to_vec();
+            after.push(0);
+            after
+        });
+        self.page = page.into_iter();
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Checks the invariants over the whole store, in one pass over each table.
+//!
+//! Works on any snapshot: a running agent's, or a folder's that no agent uses. A row that cannot be read is a fault like
+//! another; only a store that cannot be read ends the audit.
+
+mod cursor;
+mod journal;
+mod open;
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use crate::{
+    domain::{
+        invariants::{Balances, Fault, Invariant, Place, Watermarks},
+        journal::Digest,
+    },
+    worlds::store::{Rows, StoreError, keys, load},
+};
+
+/// What a configuration allows; a folder that is looked at without one has only the limits that are built in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    pub customers: Option<u64>,
+    pub open_buckets: Option<u64>,
+    pub open_subjects: Option<u64>,
+    pub open_tag_sets: Option<u64>,
+}
+
+/// What an audit has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub records: u64,
+    pub open_buckets: u64,
+    pub decisions: u64,
+    /// The journal's last line, and its hash: who noted down an earlier one can see that it is still in the chain.
+    pub lines: u64,
+    pub last_line: Digest,
+    /// How many there are; only the first ones are kept.
+    pub faults_found: u64,
+    pub faults: Vec<Fault>,
+}
+
+#[derive(Debug, Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the audit was broken off")]
+    BrokenOff,
+}
+
+/// Faults that are kept.
+const MAX_FAULTS: usize = 1000;
+/// Rows between two reports of progress.
+const PROGRESS_ROWS: u64 = 10_000;
+
+/// Audits what `rows` hold. `go_on` is told now and then how many rows were read, and may break off.
+pub fn audit(
+    rows: &dyn Rows,
+    limits: Limits,
+    go_on: &mut dyn FnMut(u64) -> bool,
+) -> Result<Report, AuditError> {
+    let mut audit = Audit {
+        rows,
+        limits,
+        go_on,
+        rows_read: 0,
+        report: Report::default(),
+        balances: Balances::default(),
+        watermarks: watermarks(rows)?,
+    };
+    let journal = audit.journal()?;
+    audit.decisions(&journal)?;
+    audit.records(&journal)?;
+    audit.open_buckets()?;
+    audit.customers_and_producers()?;
+    audit.balances()?;
+    Ok(audit.report)
+}
+
+struct Audit<'a> {
+    rows: &'a dyn Rows,
+    limits: Limits,
+    go_on: &'a mut dyn FnMut(u64) -> bool,
+    rows_read: u64,
+    report: Report,
+    balances: Balances,
+    watermarks: Watermarks,
+}
+
+impl Audit<'_> {
+    fn note(&mut self, faults: impl IntoIterator<Item = Fault>) {
+        for fault in faults {
+            self.report.faults_found += 1;
+            if self.report.faults.len() < MAX_FAULTS {
+                self.report.faults.push(fault);
+            }
+        }
+    }
+
+    /// A row that cannot be read is not what was written.
+    fn note_unreadable(&mut self, place: Place, why: &StoreError) {
+        self.note([Fault { invariant: Invariant::Frozen, place, amount: 0, what: why.to_string() }]);
+    }
+
+    fn count_row(&mut self) -> Result<(), AuditError> {
+        self.rows_read += 1;
+        let goes_on = !self.rows_read.is_multiple_of(PROGRESS_ROWS) || (self.go_on)(self.rows_read);
+        if goes_on { Ok(()) } else { Err(AuditError::BrokenOff) }
+    }
+
+    /// What is outstanding against what was found of it (I1).
+    fn balances(&mut self) -> Result<(), AuditError> {
+        load::outstanding(self.rows, |series, amount| self.balances.outstanding(series, amount))?;
+        let faults = self.balances.faults().map(|(series, missing)| Fault {
+            invariant: Invariant::Conservation,
+            place: place_of(series),
+            amount: missing,
+            what: "what is under way, held and carried is not what is outstanding".to_owned(),
+        });
+        let mut faults: Vec<Fault> = faults.collect();
+        faults.sort_by(|a, b| a.what.cmp(&b.what).then_with(|| a.place.customer.cmp(&b.place.customer)));
+        self.note(faults);
+        Ok(())
+    }
+}
+
+fn place_of(series: &[u8]) -> Place {
+    keys::decode_series(series).map_or_else(Place::default, |(product, customer, dimension)| {
+        Place::series(product, customer, dimension)
+    })
+}
+
+fn watermarks(rows: &dyn Rows) -> Result<Watermarks, StoreError> {
+    let sealing = load::sealing(rows)?;
+    let mut own = HashMap::new();
+    load::customers(rows, |product, customer, standing| {
+        if let Some(hour) = standing.sealed_through {
+            own.insert((product.to_owned(), customer.to_owned()), hour);
+        }
+        Ok(())
+    })?;
+    let (all, unfinished) =
+        sealing.map_or_else(Default::default, |sealing| (sealing.watermark, sealing.unfinished));
+    Ok(Watermarks { all, unfinished, own })
+}
