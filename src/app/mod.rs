@@ -31,6 +31,7 @@ use crate::{
         view::{Activity, View},
     },
     work::{
+        audit::Limits,
         books::{Books, OpenError, PutError, Registration, Rules},
         committer::{CommitError, Committer},
         pace::Pace,
@@ -138,6 +139,7 @@ impl Agent {
             agent_id: config.agent.id.as_str().into(),
             catalog,
             window: config.submission.window,
+            limits: limits(config),
             clock,
             trusted_clock: trusted_clock.clone(),
             phase,
@@ -221,6 +223,17 @@ impl Agent {
 
 fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, StartError> {
     bound.map_err(|source| StartError::Listen { address: address.to_string(), source })
+}
+
+/// What an audit finds too much.
+fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        customers: u64::try_from(limits.max_customers).ok(),
+        open_buckets: u64::try_from(limits.max_open_buckets).ok(),
+        open_subjects: Some(limits.max_open_subjects),
+        open_tag_sets: u64::try_from(limits.max_open_tag_sets).ok(),
+    }
 }
 
 fn rules(config: &Config, catalog: Arc<Catalog>) -> Rules {

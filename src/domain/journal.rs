@@ -4,7 +4,7 @@
 //! a row leaves a chain that does not fit, unless all that follows is forged as well; and then its end is another one
 //! than the end that was noted down elsewhere.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use super::{record::RecordId, time::Timestamp};
 
@@ -21,6 +21,24 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no hash: it has 64 hexadecimal digits");
+        let mut digest = Self::default();
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != digest.0.len() || !rest.is_empty() {
+            return Err(wrong());
+        }
+        for (byte, pair) in digest.0.iter_mut().zip(pairs) {
+            let digits = str::from_utf8(pair).ok().filter(|digits| !digits.starts_with('+'));
+            *byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or_else(wrong)?;
+        }
+        Ok(digest)
     }
 }
 
@@ -58,10 +76,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_digest_is_shown_in_hexadecimal() {
+    fn a_digest_is_shown_and_read_in_hexadecimal() {
         let mut digest = Digest::default();
         digest.0[0] = 0xa0;
         digest.0[31] = 0x0f;
-        assert_eq!(digest.to_string(), format!("a0{}0f", "0".repeat(60)));
+        let text = format!("a0{}0f", "0".repeat(60));
+        assert_eq!(digest.to_string(), text);
+        assert_eq!(text.parse(), Ok(digest));
+        for wrong in ["", "a0", &text[2..], &format!("+{}", &text[1..]), &"ü".repeat(32)] {
+            assert!(wrong.parse::<Digest>().is_err(), "{wrong}");
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::task::spawn_blocking;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use crate::{
     base::proto::{
-        Allocation, DecideHeldRequest, DecideHeldResponse, DecisionNote, GetSummaryRequest, LedgerRecord,
-        ListHeldRequest, ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
+        Allocation, AuditRequest, DecideHeldRequest, DecideHeldResponse, DecisionNote, GetSummaryRequest,
+        LedgerRecord, ListHeldRequest, ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
         decide_held_request::Decision as Kind, ledger_service_server::LedgerService,
     },
     domain::{
@@ -17,7 +17,8 @@ use crate::{
         tags::TagSet,
         time::{Hour, Timestamp},
     },
-    faces::{summary::summary, view::View},
+    faces::{audit, summary::summary, view::View},
+    work::audit::Known,
     worlds::store::{Store, StoreError, Table, load, values::Decided},
 };
 
@@ -30,11 +31,13 @@ const MAX_ROWS_READ: usize = 50_000;
 
 pub struct Ledger {
     view: View,
+    /// An audit reads the whole store, so there is one at a time.
+    audits: Arc<Semaphore>,
 }
 
 impl Ledger {
     pub fn new(view: View) -> Self {
-        Self { view }
+        Self { view, audits: Arc::new(Semaphore::new(1)) }
     }
 
     async fn list(&self, query: Query) -> Result<Response<ListRecordsResponse>, Status> {
@@ -81,6 +84,22 @@ impl LedgerService for Ledger {
         self.view.committer.decide(ids.clone(), decision).await??;
         info!(records = ?ids, decision = log, "a person has decided about held records");
         Ok(Response::new(DecideHeldResponse { decided }))
+    }
+
+    type AuditStream = audit::Answers;
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<audit::Answers>, Status> {
+        let AuditRequest { noted_line, noted_hash } = request.into_inner();
+        let noted = if noted_line == 0 {
+            None
+        } else {
+            Some((noted_line, noted_hash.parse().map_err(Status::invalid_argument)?))
+        };
+        let known = Known { limits: self.view.limits, noted };
+        let permit = self.audits.clone().try_acquire_owned();
+        let permit =
+            permit.map_err(|_| Status::resource_exhausted("an audit is under way: ask again after it"))?;
+        Ok(Response::new(audit::start(&self.view, known, permit)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The faces: parse, call, answer. No state of their own.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod customers;
 pub mod grpc;

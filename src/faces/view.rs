@@ -8,7 +8,10 @@ use std::{
 use crate::{
     base::clock::Clock,
     domain::{deadline::Window, product::Catalog, time::Timestamp},
-    work::{committer::Committer, phase::PhaseHandle, submitter::UnsentBoard, trusted_clock::TrustedClock},
+    work::{
+        audit::Limits, committer::Committer, phase::PhaseHandle, submitter::UnsentBoard,
+        trusted_clock::TrustedClock,
+    },
     worlds::store::Store,
 };
 
@@ -18,6 +21,7 @@ pub struct View {
     pub agent_id: Arc<str>,
     pub catalog: Arc<Catalog>,
     pub window: Window,
+    pub limits: Limits,
     pub clock: Clock,
     pub trusted_clock: TrustedClock,
     pub phase: PhaseHandle,

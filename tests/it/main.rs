@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and start threads and processes as they like"
 )]
 
+mod audit;
 mod clock;
 mod contract;
 mod footprint;

@@ -5,6 +5,8 @@ use std::{error::Error, io, process::ExitCode};
 use thiserror::Error;
 use tonic::{Code, Status};
 
+use crate::worlds::store::StoreError;
+
 /// Exit codes; the larger ones are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -51,6 +53,8 @@ pub(super) enum Failure {
     /// A call that was repeated until its time was up.
     #[error("gave up after {waited}: {cause}. {advice}")]
     GaveUp { waited: String, cause: String, advice: String },
+    #[error("{fault}{}", advice(.fault))]
+    Store { fault: StoreError },
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -59,15 +63,30 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::GaveUp { .. } => Exit::TryLater,
+            Self::Unreachable { .. }
+            | Self::GaveUp { .. }
+            | Self::Store { fault: StoreError::InUse { .. } } => Exit::TryLater,
             Self::Call(status) => exit_for(status),
-            Self::Output(_) => Exit::Storage,
+            Self::Store { .. } | Self::Output(_) => Exit::Storage,
         }
     }
 
     /// Whether whoever read the output has gone, as in `tallyman records | head`. That is no fault.
     pub(super) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(fault: StoreError) -> Self {
+        Self::Store { fault }
+    }
+}
+
+const fn advice(fault: &StoreError) -> &'static str {
+    match fault {
+        StoreError::InUse { .. } => "; without --data-dir its agent is asked",
+        _ => "",
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`parse`] reads it. [`check`] and [`client`] carry out the commands that need no agent of their own; `run`, `demo`
 //! and `sandbox` are carried out by whoever builds the agent, so that this face knows nothing of it.
 
+mod audit;
 mod check;
 mod connect;
 mod customers;
@@ -26,6 +27,7 @@ use std::{ffi::OsString, io::IsTerminal};
 use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser, builder::TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
+pub use audit::AuditArgs;
 pub use check::{CheckArgs, check, load_config};
 pub use customers::CustomersArgs;
 pub use demo::DemoArgs;
@@ -104,6 +106,8 @@ pub enum ClientCommand {
     Held(HeldArgs),
     /// List, register, change or close customers.
     Customers(CustomersArgs),
+    /// Check that every unit of usage is where it must be, and that no one altered the ledger.
+    Audit(AuditArgs),
     /// Send usage events by hand.
     Emit(EmitArgs),
 }
@@ -148,6 +152,7 @@ async fn dispatch(command: ClientCommand, printer: &mut Printer<'_>) -> Result<E
         ClientCommand::Records(args) => records::run(&args, printer).await,
         ClientCommand::Held(args) => held::run(args, printer).await,
         ClientCommand::Customers(args) => customers::run(args, printer).await,
+        ClientCommand::Audit(args) => audit::run(&args, printer).await,
         ClientCommand::Emit(args) => emit::run(args, printer).await,
     }
 }

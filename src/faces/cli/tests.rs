@@ -15,11 +15,11 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 use super::*;
 use crate::base::{
     proto::{
-        CloseCustomerRequest, Customer, DecideHeldRequest, DecideHeldResponse, DimensionSummary,
-        GetCustomerRequest, GetSummaryRequest, LedgerRecord, ListCustomersRequest, ListCustomersResponse,
-        ListHeldRequest, ListRecordsRequest, ListRecordsResponse, Origin, ProductSummary, PutCustomerRequest,
-        RecordRequest, RecordResponse, RecordState, RecordStreamRequest, RecordStreamResponse, Rejection,
-        Summary, customer,
+        AuditFault, AuditReport, AuditRequest, AuditResponse, CloseCustomerRequest, Customer,
+        DecideHeldRequest, DecideHeldResponse, DimensionSummary, GetCustomerRequest, GetSummaryRequest,
+        LedgerRecord, ListCustomersRequest, ListCustomersResponse, ListHeldRequest, ListRecordsRequest,
+        ListRecordsResponse, Origin, ProductSummary, PutCustomerRequest, RecordRequest, RecordResponse,
+        RecordState, RecordStreamRequest, RecordStreamResponse, Rejection, Summary, customer,
         customer_service_server::{CustomerService, CustomerServiceServer},
         decide_held_request::Decision,
         ledger_service_server::{LedgerService, LedgerServiceServer},
@@ -359,6 +359,29 @@ impl LedgerService for Canned {
             Ok(Response::new(DecideHeldResponse { decided }))
         }
     }
+
+    type AuditStream = tokio_stream::Iter<std::vec::IntoIter<Result<AuditResponse, Status>>>;
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Answer<Self::AuditStream> {
+        let noted = request.into_inner().noted_line;
+        let faults = (noted > 0).then(|| AuditFault {
+            invariant: "I2".to_owned(),
+            what: "it is not there".to_owned(),
+            customer: "acme".to_owned(),
+            amount: "-5".to_owned(),
+            ..AuditFault::default()
+        });
+        let report = AuditReport {
+            records: 3,
+            journal_lines: 7,
+            last_line_hash: "ab".to_owned(),
+            faults_found: noted,
+            faults: faults.into_iter().collect(),
+            ..AuditReport::default()
+        };
+        let answers = [None, Some(report)].map(|report| Ok(AuditResponse { rows_read: 10, report }));
+        Ok(Response::new(tokio_stream::iter(answers.to_vec())))
+    }
 }
 
 #[derive(Debug)]
@@ -560,4 +583,36 @@ async fn a_connection_lost_in_the_midst_is_worth_trying_later() {
     });
     let ran = ran.await.unwrap();
     assert_eq!(ran.exit, 75, "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_audit_says_what_is_wrong_and_by_its_exit_code_whether_anything_is() {
+    let address = Canned::default().serve().await;
+    let sound = run_line("audit", &address).await;
+    assert_eq!((sound.exit, sound.notes.as_str()), (0, ""));
+    assert!(sound.out.starts_with("everything is in its place: 3 records, 0 open buckets"), "{}", sound.out);
+    assert!(sound.out.contains("7:ab"), "{}", sound.out);
+    let hash = "0".repeat(64);
+    let faulty = run_line(&format!("audit --noted 2:{hash}"), &address).await;
+    assert_eq!(faulty.exit, 1);
+    for part in ["I2", "acme", "-5", "it is not there", "2 faults in 3 records"] {
+        assert!(faulty.out.contains(part), "no {part} in {}", faulty.out);
+    }
+    assert!(faulty.notes.contains("1 more"), "{}", faulty.notes);
+    let json = run_line(&format!("audit --output json --noted 2:{hash}"), &address).await;
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((&report["sound"], &report["faults"][0]["amount"]), (&false.into(), &"-5".into()));
+    for wrong in ["audit --noted 2", "audit --noted 0:00", "audit --noted 2:xyz"] {
+        assert!(parsed(&format!("tallyman {wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_a_store_is_refused_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("data");
+    let refused = run_line(&format!("audit --data-dir {}", missing.display()), "127.0.0.1:1").await;
+    assert_eq!(refused.exit, 74);
+    assert!(refused.notes.contains("No such file"), "{}", refused.notes);
+    assert!(!missing.exists());
 }

@@ -53,6 +53,7 @@ impl Audit<'_> {
         let mut journal = Journal { head, kept_since: Timestamp::MIN, ..Journal::default() };
         let mut lines = Cursor::new(self.rows, Table::Journal);
         let mut expected = head.first_line.max(1);
+        let mut noted = self.known.noted;
         let mut previous = (expected == 1).then(Digest::default);
         while let Some((key, value)) = lines.next()? {
             self.count_row()?;
@@ -71,7 +72,9 @@ impl Audit<'_> {
                 }
                 Err(fault) => self.note([broken(number, &fault.to_string())]),
             }
-            previous = Some(hash_of_line(number, &value));
+            let hash = hash_of_line(number, &value);
+            noted = noted.filter(|noted| *noted != (number, hash));
+            previous = Some(hash);
             expected = number.saturating_add(1);
         }
         let last = expected.saturating_sub(1);
@@ -79,6 +82,9 @@ impl Audit<'_> {
             self.note([broken(head.lines, &format!("the journal ends at line {last}"))]);
         } else if previous.is_some_and(|previous| previous != head.last) {
             self.note([broken(last, "the journal's last line is not what it was")]);
+        }
+        if let Some((line, _)) = noted {
+            self.note([broken(line, "it is not there with the hash that was noted down")]);
         }
         self.report.lines = head.lines;
         self.report.last_line = head.last;

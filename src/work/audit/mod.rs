@@ -22,6 +22,14 @@ use crate::{
     worlds::store::{Rows, StoreError, keys, load},
 };
 
+/// What is known beside the store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    pub limits: Limits,
+    /// A line of the journal that was noted down, and the hash that it had.
+    pub noted: Option<(u64, Digest)>,
+}
+
 /// What a configuration allows; a folder that is looked at without one has only the limits that are built in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -34,6 +42,8 @@ pub struct Limits {
 /// What an audit has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// Of all tables.
+    pub rows: u64,
     pub records: u64,
     pub open_buckets: u64,
     pub decisions: u64,
@@ -61,14 +71,13 @@ const PROGRESS_ROWS: u64 = 10_000;
 /// Audits what `rows` hold. `go_on` is told now and then how many rows were read, and may break off.
 pub fn audit(
     rows: &dyn Rows,
-    limits: Limits,
+    known: Known,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Report, AuditError> {
     let mut audit = Audit {
         rows,
-        limits,
+        known,
         go_on,
-        rows_read: 0,
         report: Report::default(),
         balances: Balances::default(),
         watermarks: watermarks(rows)?,
@@ -84,9 +93,8 @@ pub fn audit(
 
 struct Audit<'a> {
     rows: &'a dyn Rows,
-    limits: Limits,
+    known: Known,
     go_on: &'a mut dyn FnMut(u64) -> bool,
-    rows_read: u64,
     report: Report,
     balances: Balances,
     watermarks: Watermarks,
@@ -108,8 +116,8 @@ impl Audit<'_> {
     }
 
     fn count_row(&mut self) -> Result<(), AuditError> {
-        self.rows_read += 1;
-        let goes_on = !self.rows_read.is_multiple_of(PROGRESS_ROWS) || (self.go_on)(self.rows_read);
+        self.report.rows += 1;
+        let goes_on = !self.report.rows.is_multiple_of(PROGRESS_ROWS) || (self.go_on)(self.report.rows);
         if goes_on { Ok(()) } else { Err(AuditError::BrokenOff) }
     }
 

@@ -48,8 +48,8 @@ impl Audit<'_> {
         }
         self.note(tagged.into_keys().filter_map(|key| Some(without_bucket(BucketKey::decode(&key)?))));
         let buckets = self.report.open_buckets;
-        self.note(limit("limits.max_open_buckets", self.limits.open_buckets, buckets));
-        self.note(limit("the most open subjects", self.limits.open_subjects, subjects));
+        self.note(limit("limits.max_open_buckets", self.known.limits.open_buckets, buckets));
+        self.note(limit("the most open subjects", self.known.limits.open_subjects, subjects));
         Ok(())
     }
 
@@ -74,13 +74,13 @@ impl Audit<'_> {
                 }
             }
         }
-        self.note(limit("the most open sets of tags", self.limits.open_tag_sets, sets));
+        self.note(limit("the most open sets of tags", self.known.limits.open_tag_sets, sets));
         Ok(sums)
     }
 
     pub(super) fn customers_and_producers(&mut self) -> Result<(), AuditError> {
         let customers = self.count(Table::Roster)?;
-        self.note(limit("limits.max_customers", self.limits.customers, customers));
+        self.note(limit("limits.max_customers", self.known.limits.customers, customers));
         let producers = self.count(Table::Producers)?;
         self.note(within("the most producers", MAX_PRODUCERS as u64, producers));
         Ok(())

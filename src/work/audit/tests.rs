@@ -106,7 +106,7 @@ impl Ledger {
     }
 
     fn faults(&self) -> Vec<String> {
-        let report = audit(&self.store, Limits::default(), &mut |_| true).unwrap();
+        let report = audit(&self.store, Known::default(), &mut |_| true).unwrap();
         assert_eq!(report.faults_found, report.faults.len() as u64);
         report.faults.iter().map(ToString::to_string).collect()
     }
@@ -130,7 +130,7 @@ fn billing(records: &[Record]) -> Vec<Record> {
 #[test]
 fn a_ledger_that_no_one_touched_has_no_fault() {
     let ledger = Ledger::new();
-    let report = audit(&ledger.store, Limits::default(), &mut |_| true).unwrap();
+    let report = audit(&ledger.store, Known::default(), &mut |_| true).unwrap();
     assert_eq!(report.faults, []);
     assert_eq!((report.records, report.decisions), (ACCOUNTS.len() as u64 * 4, 2));
     assert!(report.open_buckets > 0 && report.lines > 0);
@@ -208,6 +208,26 @@ fn a_line_of_the_journal_that_was_altered_or_taken_away_breaks_the_chain() {
 }
 
 #[test]
+fn a_line_that_was_noted_down_must_still_be_in_the_chain() {
+    let mut ledger = Ledger::new();
+    let audited = |ledger: &Ledger, noted| {
+        let known = Known { noted: Some(noted), ..Known::default() };
+        audit(&ledger.store, known, &mut |_| true).unwrap()
+    };
+    let before = audit(&ledger.store, Known::default(), &mut |_| true).unwrap();
+    let noted = (before.lines, before.last_line);
+    ledger.now = ledger.now.plus(Duration::from_hours(1));
+    ledger.seal();
+    let after = audited(&ledger, noted);
+    assert_eq!(after.faults, []);
+    assert!(after.lines > before.lines);
+    for forged in [(before.lines, after.last_line), (after.lines + 1, before.last_line)] {
+        let report = audited(&ledger, forged);
+        assert!(report.faults[0].what.contains("noted down"), "{:?}", report.faults);
+    }
+}
+
+#[test]
 fn usage_that_no_carry_takes_on_is_missed() {
     let ledger = Ledger::new();
     let (key, value) = ledger
@@ -270,7 +290,7 @@ fn what_is_outstanding_cannot_be_changed_alone() {
 fn more_than_a_limit_is_a_fault() {
     let ledger = Ledger::new();
     let limits = Limits { customers: Some(2), open_buckets: Some(1), ..Limits::default() };
-    let report = audit(&ledger.store, limits, &mut |_| true).unwrap();
+    let report = audit(&ledger.store, Known { limits, noted: None }, &mut |_| true).unwrap();
     let found: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
     assert!(found.iter().all(|fault| fault.starts_with("I9: limits.max_")) && found.len() == 2, "{found:?}");
 }
@@ -288,7 +308,7 @@ fn what_is_dropped_for_its_age_is_not_missed() {
     let first_line = ledger.store.scan(Table::Journal, &[], 1).unwrap().remove(0).0;
     assert_eq!(rows, 0);
     assert!(keys::decode_line(&first_line).unwrap() > 3, "old lines are dropped");
-    let report = audit(&ledger.store, Limits::default(), &mut |_| true).unwrap();
+    let report = audit(&ledger.store, Known::default(), &mut |_| true).unwrap();
     assert!(report.records > 0, "what is held or under way is kept");
 }
 

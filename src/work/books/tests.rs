@@ -21,7 +21,7 @@ use crate::{
         tags::tests::tag_set,
     },
     work::{
-        audit::{Limits, audit},
+        audit::{Known, audit},
         delta::{Delta, Entry, Identified},
         sample,
     },
@@ -244,7 +244,7 @@ impl World {
         }
         self.sums.retain(|_, sum| *sum > 0);
         assert_eq!(on_disk, self.sums, "counted and on disk differ");
-        let report = audit(&self.store, Limits::default(), &mut |_| true).unwrap();
+        let report = audit(&self.store, Known::default(), &mut |_| true).unwrap();
         assert_eq!(report.faults, []);
         let held: u64 = self.books.tally().held_records.values().sum();
         let on_disk = load::settled(&self.store, Table::Held, RecordId(0), usize::MAX).unwrap().len();
