@@ -121,20 +121,24 @@ fn lost_track(id: RecordId, what: &str) -> Fault {
     Fault { invariant: Invariant::NoExitButTwo, place: Place::number(id), amount: 0, what: what.to_owned() }
 }
 
-/// Whether each slot has one record (I6). Slots of hours long before the newest are forgotten, so that memory stays
-/// bounded: records of one hour are sealed close to each other.
+/// Whether each slot has one record (I6). Beyond a bound the oldest hours are forgotten: records of one hour are sealed
+/// close to each other.
 #[derive(Debug, Default)]
-pub struct Slots(BTreeMap<Hour, HashMap<u128, RecordId>>);
+pub struct Slots {
+    by_hour: BTreeMap<Hour, HashMap<u128, RecordId>>,
+    taken: usize,
+}
 
-/// More than the hours that a closing customer's seal can be ahead.
-const HOURS_KEPT: usize = 48;
+/// More than AWS takes in an hour, in some 50 MB.
+const MAX_SLOTS: usize = if cfg!(test) { 100 } else { 1 << 20 };
 
 impl Slots {
     pub fn next(&mut self, record: &Record) -> Option<Fault> {
-        let slots = self.0.entry(record.hour).or_default();
+        let slots = self.by_hour.entry(record.hour).or_default();
         let fault = match slots.entry(slot_hash(record)) {
             Entry::Vacant(slot) => {
                 slot.insert(record.id);
+                self.taken = self.taken.saturating_add(1);
                 None
             }
             Entry::Occupied(taken) => Some(Fault {
@@ -144,8 +148,9 @@ impl Slots {
                 what: format!("record {} has the same slot", taken.get()),
             }),
         };
-        while self.0.len() > HOURS_KEPT {
-            self.0.pop_first();
+        while self.taken > MAX_SLOTS && self.by_hour.len() > 1 {
+            let oldest = self.by_hour.pop_first();
+            self.taken = self.taken.saturating_sub(oldest.map_or(0, |(_, slots)| slots.len()));
         }
         fault
     }
@@ -234,6 +239,8 @@ mod tests {
         for hour in 0..500 {
             assert_eq!(slots.next(&Record { hour: Hour::from_index(hour), ..sample(1) }), None);
         }
-        assert_eq!(slots.0.len(), HOURS_KEPT);
+        assert_eq!((slots.by_hour.len(), slots.taken), (MAX_SLOTS, MAX_SLOTS));
+        let newest = Record { hour: Hour::from_index(499), ..sample(2) };
+        assert!(slots.next(&newest).is_some(), "the newest are known");
     }
 }
