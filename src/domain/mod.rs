@@ -24,6 +24,7 @@ pub mod identity;
 pub mod outbox;
 pub mod product;
 pub mod quantity;
+pub mod reconcile;
 pub mod record;
 pub mod seal;
 pub mod tags;

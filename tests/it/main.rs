@@ -8,6 +8,7 @@
 
 mod clock;
 mod contract;
+mod finance;
 mod footprint;
 mod ingest;
 mod kill9;
