@@ -54,7 +54,7 @@ fn event_of(billed: &BilledRecord) -> Value {
 fn write(home: &Home, name: &str, events: &[Value]) -> PathBuf {
     let file = home.path().join(name);
     let text = json!({"Records": events}).to_string();
-    if name.ends_with(".gz") {
+    if file.extension().is_some_and(|extension| extension == "gz") {
         let mut encoder = GzEncoder::new(std::fs::File::create(&file).unwrap(), Compression::default());
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap();
@@ -76,7 +76,8 @@ fn reconcile(home: &Home, files: &[PathBuf]) -> (Option<i32>, Vec<(String, Strin
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|line| line.get("finding").is_some())
         .map(|line| {
-            let customer = line["ledger"].get("customer").or(line["cloudtrail"].get("account_id")).unwrap();
+            let customer =
+                line["ledger"].get("customer").or_else(|| line["cloudtrail"].get("account_id")).unwrap();
             (text(&line["finding"]), text(customer))
         });
     (output.status.code(), findings.collect())
@@ -120,36 +121,9 @@ async fn cloudtrail_and_the_ledger_agree_until_one_of_them_is_altered() {
     let files = [write(&home, "early.json", early), write(&home, "late.json.gz", late)];
     assert_eq!(reconcile(&home, &files), (Some(0), Vec::new()));
 
-    // AWS's side altered.
-    let altered = |change: &dyn Fn(&mut Vec<Value>)| {
-        let mut events = events.clone();
-        change(&mut events);
-        reconcile(&home, &[write(&home, "altered.json", &events)])
-    };
     let index = billed.iter().position(|it| it.quantity.to_string() == "1.234").unwrap();
-    let found = altered(&|events| drop(events.remove(index)));
-    assert_eq!(found, (Some(1), finding("not_in_cloudtrail", ACME)));
-    let quantity = "/responseElements/results/0/usageRecord/quantityAsDecimal";
-    let found = altered(&|events| *events[index].pointer_mut(quantity).unwrap() = "1.235".into());
-    assert_eq!(found, (Some(1), finding("different_quantity", ACME)));
-    let receipt = "/responseElements/results/0/meteringRecordId";
-    let found = altered(&|events| *events[index].pointer_mut(receipt).unwrap() = "another".into());
-    assert_eq!(found, (Some(1), finding("different_receipt", ACME)));
-    let twice = |events: &mut Vec<Value>| {
-        let mut second = events[index].clone();
-        *second.pointer_mut(receipt).unwrap() = "second".into();
-        second["awsRegion"] = "eu-west-1".into();
-        events.push(second);
-    };
-    assert_eq!(altered(&twice), (Some(1), finding("accepted_twice", ACME)));
-    let account = "/responseElements/results/0/usageRecord/customerAWSAccountId";
-    let stranger = |events: &mut Vec<Value>| {
-        twice(events);
-        *events.last_mut().unwrap().pointer_mut(account).unwrap() = "999999999999".into();
-    };
-    assert_eq!(altered(&stranger), (Some(1), finding("not_in_ledger", "999999999999")));
-
-    // The ledger altered: what AWS has billed is carried on, which bills it twice.
+    let trail = Altered { home: &home, events, index };
+    trail.is_found_out();
     let id = eventually("the record is held, and not just tried again", async || {
         let held = state(RecordState::Held).await;
         let id = held.iter().find(|it| it.quantity == "5")?.id.to_string();
@@ -157,19 +131,69 @@ async fn cloudtrail_and_the_ledger_agree_until_one_of_them_is_altered() {
         carried.status.success().then_some(id)
     })
     .await;
-    let lost = |events: &mut Vec<Value>| {
-        twice(events);
-        let event = events.last_mut().unwrap();
-        *event.pointer_mut(account).unwrap() = GLOBEX.into();
-        *event.pointer_mut(quantity).unwrap() = "5".into();
-    };
-    assert_eq!(altered(&lost), (Some(1), finding("not_accepted_here", GLOBEX)));
-    let shown =
-        cli(&home, &["reconcile", "--cloudtrail", home.path().join("altered.json").to_str().unwrap()]);
-    let notes = String::from_utf8(shown.stderr).unwrap();
-    assert!(notes.contains("it is billed twice"), "{notes}");
-
+    trail.shows_what_was_carried();
     exported(&home, &id);
+}
+
+/// AWS's side, to be altered at one of its events.
+struct Altered<'h> {
+    home: &'h Home,
+    events: Vec<Value>,
+    index: usize,
+}
+
+const ACCOUNT: &str = "/responseElements/results/0/usageRecord/customerAWSAccountId";
+const QUANTITY: &str = "/responseElements/results/0/usageRecord/quantityAsDecimal";
+const RECEIPT: &str = "/responseElements/results/0/meteringRecordId";
+
+impl Altered<'_> {
+    fn is_found_out(&self) {
+        let mut fewer = self.events.clone();
+        fewer.remove(self.index);
+        assert_eq!(self.reconcile(&fewer), finding("not_in_cloudtrail", ACME));
+        let changed = |changes| {
+            let mut events = self.events.clone();
+            change(&mut events[self.index], changes);
+            self.reconcile(&events)
+        };
+        assert_eq!(changed(&[(QUANTITY, "1.235")]), finding("different_quantity", ACME));
+        assert_eq!(changed(&[(RECEIPT, "another")]), finding("different_receipt", ACME));
+        assert_eq!(changed(&[(ACCOUNT, "999999999999")]), finding("different_slot", ACME));
+        let second = self.with_another(&[(RECEIPT, "second"), ("/awsRegion", "eu-west-1")]);
+        assert_eq!(self.reconcile(&second), finding("accepted_twice", ACME));
+        let stranger = self.with_another(&[(RECEIPT, "second"), (ACCOUNT, "999999999999")]);
+        assert_eq!(self.reconcile(&stranger), finding("not_in_ledger", "999999999999"));
+    }
+
+    /// The ledger altered: what AWS has billed was carried on.
+    fn shows_what_was_carried(&self) {
+        let lost = self.with_another(&[(RECEIPT, "second"), (ACCOUNT, GLOBEX), (QUANTITY, "5")]);
+        assert_eq!(self.reconcile(&lost), finding("not_accepted_here", GLOBEX));
+        let file = self.home.path().join("altered.json");
+        let shown = cli(self.home, &["reconcile", "--cloudtrail", file.to_str().unwrap()]);
+        let notes = String::from_utf8(shown.stderr).unwrap();
+        assert!(notes.contains("it is billed twice"), "{notes}");
+    }
+
+    fn with_another(&self, changes: &[(&str, &str)]) -> Vec<Value> {
+        let mut events = self.events.clone();
+        let mut another = events[self.index].clone();
+        change(&mut another, changes);
+        events.push(another);
+        events
+    }
+
+    fn reconcile(&self, events: &[Value]) -> Vec<(String, String)> {
+        let (exit, findings) = reconcile(self.home, &[write(self.home, "altered.json", events)]);
+        assert_eq!(exit, Some(1));
+        findings
+    }
+}
+
+fn change(event: &mut Value, changes: &[(&str, &str)]) {
+    for (place, value) in changes {
+        *event.pointer_mut(place).unwrap() = (*value).into();
+    }
 }
 
 /// The export has the decision, and each record once.
