@@ -11,6 +11,8 @@ mod demo;
 mod emit;
 mod exit;
 mod export;
+#[cfg(test)]
+mod finance_tests;
 mod held;
 mod ledger;
 mod output;
