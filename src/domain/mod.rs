@@ -26,6 +26,7 @@ pub mod journal;
 pub mod outbox;
 pub mod product;
 pub mod quantity;
+pub mod reconcile;
 pub mod record;
 pub mod seal;
 pub mod tags;

@@ -191,6 +191,11 @@ impl Query {
         let state = self.filter.state();
         let any = state == RecordState::Unspecified;
         let mut rows = Vec::new();
+        if any {
+            // Also read before the pending ones: a record that is sent again meanwhile would else be in neither.
+            let held = load::settled(store, Table::Held, from, MAX_PAGE)?;
+            rows.extend(held.iter().map(|settled| settled_message(settled, view)));
+        }
         if any || state == RecordState::Pending {
             let before = RecordId(from.0.saturating_sub(1));
             let pending = load::pending_after(store, before, MAX_PAGE)?;

@@ -9,6 +9,7 @@
 mod audit;
 mod clock;
 mod contract;
+mod finance;
 mod footprint;
 mod ingest;
 mod kill9;

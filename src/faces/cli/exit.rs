@@ -46,6 +46,9 @@ impl From<Exit> for ExitCode {
 pub(super) enum Failure {
     #[error("{0}")]
     Usage(String),
+    /// What was given, or what the agent answered, makes no sense.
+    #[error("{0}")]
+    Wrong(String),
     #[error("cannot reach an agent at {address}: {cause}; is it running?")]
     Unreachable { address: String, cause: String },
     #[error("{}", describe(.0))]
@@ -63,6 +66,7 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
+            Self::Wrong(_) => Exit::Failed,
             Self::Unreachable { .. }
             | Self::GaveUp { .. }
             | Self::Store { fault: StoreError::InUse { .. } } => Exit::TryLater,

@@ -112,54 +112,54 @@ pub(super) fn note_more(shown: u64, printer: &mut Printer<'_>) -> Result<(), Fai
 
 /// Amounts as text, in base units but for `quantity`, which is in AWS's.
 #[derive(Serialize)]
-struct RecordJson {
-    id: u64,
-    product: String,
-    customer: String,
-    account_id: Option<String>,
-    license_arn: Option<String>,
-    customer_identifier: Option<String>,
-    dimension: String,
-    hour: Option<String>,
-    timestamp: Option<String>,
-    quantity: String,
-    state: String,
-    usage: String,
-    carried_in: String,
-    billed: String,
-    carried_out: String,
-    attempts: u32,
-    deadline: Option<String>,
-    next_attempt: Option<String>,
-    receipt: Option<String>,
-    presumed: bool,
-    reason: Option<String>,
-    settled: Option<String>,
-    origins: Vec<OriginJson>,
-    rounded: String,
-    allocations: Vec<AllocationJson>,
-    decisions: Vec<DecisionJson>,
+pub(super) struct RecordJson {
+    pub(super) id: u64,
+    pub(super) product: String,
+    pub(super) customer: String,
+    pub(super) account_id: Option<String>,
+    pub(super) license_arn: Option<String>,
+    pub(super) customer_identifier: Option<String>,
+    pub(super) dimension: String,
+    pub(super) hour: Option<String>,
+    pub(super) timestamp: Option<String>,
+    pub(super) quantity: String,
+    pub(super) state: String,
+    pub(super) usage: String,
+    pub(super) carried_in: String,
+    pub(super) billed: String,
+    pub(super) carried_out: String,
+    pub(super) attempts: u32,
+    pub(super) deadline: Option<String>,
+    pub(super) next_attempt: Option<String>,
+    pub(super) receipt: Option<String>,
+    pub(super) presumed: bool,
+    pub(super) reason: Option<String>,
+    pub(super) settled: Option<String>,
+    pub(super) origins: Vec<OriginJson>,
+    pub(super) rounded: String,
+    pub(super) allocations: Vec<AllocationJson>,
+    pub(super) decisions: Vec<DecisionJson>,
 }
 
 #[derive(Serialize)]
-struct AllocationJson {
-    tags: BTreeMap<String, String>,
-    quantity: String,
+pub(super) struct AllocationJson {
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) quantity: String,
 }
 
 #[derive(Serialize)]
-struct DecisionJson {
-    decision: String,
-    reason: String,
-    by: String,
-    at: Option<String>,
-    held_for: String,
+pub(super) struct DecisionJson {
+    pub(super) decision: String,
+    pub(super) reason: String,
+    pub(super) by: String,
+    pub(super) at: Option<String>,
+    pub(super) held_for: String,
 }
 
 #[derive(Serialize)]
-struct OriginJson {
-    hour: Option<String>,
-    amount: String,
+pub(super) struct OriginJson {
+    pub(super) hour: Option<String>,
+    pub(super) amount: String,
 }
 
 impl From<LedgerRecord> for RecordJson {

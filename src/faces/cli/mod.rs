@@ -5,17 +5,25 @@
 
 mod audit;
 mod check;
+mod cloudtrail;
 mod connect;
 mod customers;
 mod demo;
 mod emit;
 mod exit;
+mod export;
+#[cfg(test)]
+mod finance_tests;
 mod held;
 mod ledger;
 mod output;
+mod pages;
+mod range;
+mod reconcile;
 mod records;
 mod run;
 mod sandbox;
+mod sheet;
 mod show;
 mod status;
 mod table;
@@ -33,8 +41,10 @@ pub use customers::CustomersArgs;
 pub use demo::DemoArgs;
 pub use emit::EmitArgs;
 pub use exit::Exit;
+pub use export::ExportArgs;
 pub use held::HeldArgs;
 pub use output::Output;
+pub use reconcile::ReconcileArgs;
 pub use records::RecordsArgs;
 pub use run::RunArgs;
 pub use sandbox::SandboxArgs;
@@ -102,6 +112,10 @@ pub enum ClientCommand {
     Status(StatusArgs),
     /// List what was billed and what is about to be.
     Records(RecordsArgs),
+    /// Write the ledger out for finance, as CSV or JSON lines.
+    Export(ExportArgs),
+    /// Hold the ledger against AWS's own log, and list what either side lacks.
+    Reconcile(ReconcileArgs),
     /// List the records that wait for a person, or decide what becomes of them.
     Held(HeldArgs),
     /// List, register, change or close customers.
@@ -150,6 +164,8 @@ async fn dispatch(command: ClientCommand, printer: &mut Printer<'_>) -> Result<E
     match command {
         ClientCommand::Status(args) => status::run(&args, printer).await,
         ClientCommand::Records(args) => records::run(&args, printer).await,
+        ClientCommand::Export(args) => export::run(&args, printer).await,
+        ClientCommand::Reconcile(args) => reconcile::run(&args, printer).await,
         ClientCommand::Held(args) => held::run(args, printer).await,
         ClientCommand::Customers(args) => customers::run(args, printer).await,
         ClientCommand::Audit(args) => audit::run(&args, printer).await,

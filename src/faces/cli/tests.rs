@@ -145,6 +145,10 @@ fn the_commands_of_the_interface_are_understood() {
         "tallyman status --address unix:/run/tallyman.sock --output json",
         "tallyman --output json records --product p --customer c --dimension d --state rolled_forward --limit 5",
         "tallyman records --from 2026-11-22T00:00:00Z --to 2026-11-23T00:00:00Z",
+        "tallyman export --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --format csv --product p",
+        "tallyman export --format jsonl --address localhost:1",
+        "tallyman reconcile --cloudtrail a.json b.json.gz --from 2026-11-01T00:00:00Z --product p",
+        "tallyman reconcile --to 2026-12-01T00:00:00Z --output json --cloudtrail -",
         "tallyman held",
         "tallyman held list --address localhost:1",
         "tallyman held retry 1 2 3 --reason mended",
@@ -177,6 +181,10 @@ fn wrong_usage_is_64_and_asking_for_help_is_no_fault() {
         "tallyman status --address nowhere",
         "tallyman records --limit 0",
         "tallyman records --state lost",
+        "tallyman export --format xlsx",
+        "tallyman export --from noon",
+        "tallyman reconcile",
+        "tallyman reconcile --cloudtrail",
         "tallyman held retry --reason mended",
         "tallyman held retry 1",
         "tallyman customers put",
@@ -208,14 +216,20 @@ fn the_defaults_are_those_of_the_interface() {
 
 /// What the canned agent was asked, and what it shall answer.
 #[derive(Clone, Default)]
-struct Canned {
-    requests: Arc<Mutex<Vec<RecordRequest>>>,
-    lists: Arc<Mutex<Vec<ListRecordsRequest>>>,
-    puts: Arc<Mutex<Vec<PutCustomerRequest>>>,
-    decisions: Arc<Mutex<Vec<DecideHeldRequest>>>,
+pub(super) struct Canned {
+    pub(super) requests: Arc<Mutex<Vec<RecordRequest>>>,
+    pub(super) lists: Arc<Mutex<Vec<ListRecordsRequest>>>,
+    pub(super) puts: Arc<Mutex<Vec<PutCustomerRequest>>>,
+    pub(super) decisions: Arc<Mutex<Vec<DecideHeldRequest>>>,
     /// The answers to the first calls of `Record`; later ones are accepted.
-    refusals: Arc<Mutex<Vec<Status>>>,
-    token: Option<&'static str>,
+    pub(super) refusals: Arc<Mutex<Vec<Status>>>,
+    pub(super) token: Option<&'static str>,
+    /// The largest page that fits into an answer; 0 for any.
+    pub(super) largest_page: u32,
+    /// No records at all.
+    pub(super) is_empty: bool,
+    /// The connection breaks behind the first page.
+    pub(super) breaks: bool,
 }
 
 impl Canned {
@@ -224,7 +238,7 @@ impl Canned {
     }
 
     /// Serves on a port of the system's choice; gives the address.
-    async fn serve(&self) -> String {
+    pub(super) async fn serve(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         self.spawn(TcpListenerStream::new(listener));
@@ -338,7 +352,17 @@ impl LedgerService for Canned {
     async fn list_records(&self, request: Request<ListRecordsRequest>) -> Answer<ListRecordsResponse> {
         let request = request.into_inner();
         let is_first = request.page_token.is_empty();
+        let is_too_large = self.largest_page > 0 && request.page_size > self.largest_page;
         self.lists.lock().unwrap().push(request);
+        if is_too_large {
+            return Err(Status::out_of_range("decoded message length too large"));
+        }
+        if self.is_empty {
+            return Ok(Response::new(ListRecordsResponse::default()));
+        }
+        if self.breaks && !is_first {
+            return Err(Status::unavailable("stopping"));
+        }
         let records = if is_first { vec![accepted(), pending()] } else { vec![held()] };
         let next_page_token = if is_first { "2" } else { "" }.to_owned();
         Ok(Response::new(ListRecordsResponse { records, next_page_token }))
@@ -385,13 +409,13 @@ impl LedgerService for Canned {
 }
 
 #[derive(Debug)]
-struct Ran {
-    exit: u8,
-    out: String,
-    notes: String,
+pub(super) struct Ran {
+    pub(super) exit: u8,
+    pub(super) out: String,
+    pub(super) notes: String,
 }
 
-async fn run_line(line: &str, address: &str) -> Ran {
+pub(super) async fn run_line(line: &str, address: &str) -> Ran {
     let cli = parsed(&format!("tallyman {line} --address {address}"))
         .unwrap_or_else(|error| panic!("{line}: {error}"));
     let Command::Client(command) = cli.command else { panic!("{line} needs no agent") };

@@ -1,0 +1,231 @@
+//! A ledger, what AWS makes of it, and one line altered at a time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn now() -> Timestamp {
+    Hour::from_index(600_000).start()
+}
+
+fn identity(number: u32) -> (Buyer, [Arc<str>; 4]) {
+    let none: Arc<str> = "".into();
+    let product: Arc<str> = "prod".into();
+    let name: Arc<str> = format!("{:012}", number / 3).into();
+    match number % 3 {
+        0 => (Buyer::License(name.clone()), [none.clone(), "1".into(), name, none]),
+        1 => (
+            Buyer::Account { product: product.clone(), account_id: name.clone() },
+            [product, name, none.clone(), none],
+        ),
+        _ => (
+            Buyer::CustomerIdentifier { product: product.clone(), customer_identifier: name.clone() },
+            [product, none.clone(), none, name],
+        ),
+    }
+}
+
+/// Records of distinct slots; `kind` 0 is accepted with a receipt, 1 presumed without one.
+fn ledger_line(slot: u32, quantity: u64, kind: u8) -> LedgerLine {
+    let at = Timestamp::from_seconds(1_000_000);
+    let standing = match kind {
+        0 => Standing::Accepted { receipt: format!("receipt-{slot}").into(), at },
+        1 => Standing::Accepted { receipt: "".into(), at },
+        2 => Standing::Pending,
+        3 => Standing::Held,
+        4 => Standing::RolledForward,
+        5 => Standing::Carried,
+        6 => Standing::WrittenOff,
+        _ => Standing::Expired,
+    };
+    LedgerLine {
+        id: RecordId(slot.into()),
+        product: "prod".into(),
+        customer: "acme".into(),
+        buyer: identity(slot % 12).0,
+        dimension: if slot.is_multiple_of(2) { "a" } else { "b" }.into(),
+        hour: Hour::from_index(498_000 + slot / 12),
+        quantity: Quantity::from_micros(quantity).unwrap(),
+        standing,
+    }
+}
+
+/// AWS's side of it.
+fn trail_line(record: &LedgerLine) -> TrailLine {
+    let slot = u32::try_from(record.id.0).unwrap();
+    let [product, account_id, license_arn, customer_identifier] = identity(slot % 12).1;
+    TrailLine {
+        hour: record.hour,
+        product,
+        account_id,
+        license_arn,
+        customer_identifier,
+        dimension: record.dimension.clone(),
+        region: "us-east-1".into(),
+        receipt: format!("receipt-{slot}").into(),
+        quantity: record.quantity,
+        at: Timestamp::from_seconds(999_999),
+    }
+}
+
+fn is_accepted(record: &LedgerLine) -> bool {
+    matches!(record.standing, Standing::Accepted { .. })
+}
+
+fn findings(report: &Report<'_>) -> Vec<(Finding, Option<RecordId>)> {
+    let found = |it: &Difference<'_>| (it.finding, it.ours.map(|line| line.id));
+    report.differences.iter().map(found).collect()
+}
+
+prop_compose! {
+    fn ledgers()(lines in prop::collection::btree_map(0..60_u32, (0..5_000_000_u64, 0..8_u8), 1..40))
+        -> Vec<LedgerLine>
+    {
+        lines.into_iter().map(|(slot, (quantity, kind))| ledger_line(slot, quantity, kind)).collect()
+    }
+}
+
+prop_compose! {
+    /// A ledger, AWS's side of it, and which of the accepted records something happens to.
+    fn pairs()(ledger in ledgers(), chosen: prop::sample::Index, again in 0..4_i64)
+        -> (Vec<LedgerLine>, Vec<TrailLine>, usize)
+    {
+        let mut ledger = ledger;
+        ledger.push(ledger_line(77, 3, 0));
+        let mut trail: Vec<TrailLine> = ledger.iter().filter(|line| is_accepted(line)).map(trail_line).collect();
+        let chosen = chosen.index(trail.len());
+        // Calls that are repeated, in files that are not in order.
+        for second in 0..again {
+            let line = trail[0].clone();
+            trail.insert(0, TrailLine { at: Timestamp::from_seconds(second), ..line });
+        }
+        trail.reverse();
+        (ledger, trail, chosen)
+    }
+}
+
+/// The accepted record that something happens to, and where it is.
+fn chosen_record(ledger: &[LedgerLine], chosen: usize) -> usize {
+    ledger.iter().enumerate().filter(|(_, line)| is_accepted(line)).nth(chosen).unwrap().0
+}
+
+fn has_receipt(record: &LedgerLine) -> bool {
+    matches!(&record.standing, Standing::Accepted { receipt, .. } if !receipt.is_empty())
+}
+
+proptest! {
+    #[test]
+    fn a_ledger_and_what_was_made_of_it_agree((ledger, trail, _) in pairs()) {
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), []);
+        prop_assert_eq!(report.matched, ledger.iter().filter(|line| is_accepted(line)).count() as u64);
+    }
+
+    #[test]
+    fn a_line_that_aws_lacks_is_found_alone((ledger, mut trail, chosen) in pairs()) {
+        let record = &ledger[chosen_record(&ledger, chosen)];
+        let receipt = trail_line(record).receipt;
+        trail.retain(|line| line.receipt != receipt);
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::NotInCloudTrail, Some(record.id))]);
+    }
+
+    #[test]
+    fn a_record_that_the_ledger_lacks_is_found_alone((mut ledger, trail, chosen) in pairs()) {
+        let removed = ledger.remove(chosen_record(&ledger, chosen));
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::NotInLedger, None)]);
+        let receipt = report.differences[0].theirs.map(|line| line.receipt.clone());
+        prop_assert_eq!(receipt, Some(trail_line(&removed).receipt));
+    }
+
+    #[test]
+    fn another_quantity_is_found_alone((mut ledger, trail, chosen) in pairs()) {
+        let at = chosen_record(&ledger, chosen);
+        ledger[at].quantity = Quantity::from_micros(ledger[at].quantity.micros() + 1).unwrap();
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::DifferentQuantity, Some(ledger[at].id))]);
+    }
+
+    #[test]
+    fn another_receipt_is_found_alone((mut ledger, trail, chosen) in pairs()) {
+        let at = chosen_record(&ledger, chosen);
+        prop_assume!(has_receipt(&ledger[at]));
+        ledger[at].standing = Standing::Accepted { receipt: "other".into(), at: Timestamp::default() };
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::DifferentReceipt, Some(ledger[at].id))]);
+    }
+
+    #[test]
+    fn a_record_that_is_not_accepted_here_is_found_alone((mut ledger, trail, chosen) in pairs(), kind in 2..8_u8) {
+        let at = chosen_record(&ledger, chosen);
+        ledger[at].standing = ledger_line(0, 0, kind).standing;
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::NotAcceptedHere, Some(ledger[at].id))]);
+    }
+
+    #[test]
+    fn another_slot_under_the_same_receipt_is_found_alone(
+        (ledger, mut trail, chosen) in pairs(), hours in 1..6_u32, what in 0..3,
+    ) {
+        let record = &ledger[chosen_record(&ledger, chosen)];
+        prop_assume!(has_receipt(record));
+        let receipt = trail_line(record).receipt;
+        for line in trail.iter_mut().filter(|line| line.receipt == receipt) {
+            match what {
+                0 => line.hour = Hour::from_index(line.hour.index() + hours),
+                1 => line.dimension = if &*line.dimension == "a" { "b" } else { "a" }.into(),
+                _ => line.license_arn = "another".into(),
+            }
+        }
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::DifferentSlot, Some(record.id))]);
+    }
+
+    #[test]
+    fn a_slot_that_aws_accepted_under_two_receipts_is_found_alone((ledger, mut trail, chosen) in pairs()) {
+        let record = &ledger[chosen_record(&ledger, chosen)];
+        let region = "eu-west-1".into();
+        trail.push(TrailLine { receipt: "second".into(), region, ..trail_line(record) });
+        let report = reconcile(&ledger, &trail, now());
+        prop_assert_eq!(findings(&report), [(Finding::AcceptedTwice, Some(record.id))]);
+    }
+}
+
+#[test]
+fn what_was_accepted_a_moment_ago_may_not_be_there_yet() {
+    let ledger = [ledger_line(1, 1, 0)];
+    let accepted = Timestamp::from_seconds(1_000_000);
+    for (minutes, finding) in [(14, Finding::NotInCloudTrailYet), (15, Finding::NotInCloudTrail)] {
+        let report = reconcile(&ledger, &[], accepted.plus(Duration::from_mins(minutes)));
+        assert_eq!(findings(&report), [(finding, Some(RecordId(1)))]);
+    }
+}
+
+#[test]
+fn a_hidden_customer_is_found_by_its_receipt() {
+    let ledger = [ledger_line(1, 1, 0)];
+    let hidden: Arc<str> = "".into();
+    let line = TrailLine {
+        product: hidden.clone(),
+        account_id: hidden.clone(),
+        license_arn: hidden.clone(),
+        customer_identifier: hidden,
+        ..trail_line(&ledger[0])
+    };
+    assert_eq!(reconcile(&ledger, &[line], now()).matched, 1);
+}
+
+#[test]
+fn a_line_with_two_names_of_the_buyer_fits_either() {
+    let both = |record: &LedgerLine| TrailLine {
+        account_id: "000000000000".into(),
+        customer_identifier: "000000000000".into(),
+        receipt: "".into(),
+        ..trail_line(record)
+    };
+    for record in [ledger_line(1, 1, 0), ledger_line(2, 1, 0)] {
+        let line = both(&record);
+        assert_eq!(reconcile(&[record], &[line], now()).matched, 1);
+    }
+}
