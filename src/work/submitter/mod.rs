@@ -14,13 +14,18 @@ use tokio::{
         broadcast::{self, error::RecvError},
         watch,
     },
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    base::{clock::Clock, metrics, tasks::Tasks},
+    base::{
+        clock::Clock,
+        metrics,
+        sabotage::{Sabotage, is_sabotaged},
+        tasks::{Tasks, blocking},
+    },
     domain::{
         answer::{Attempt, Reply, Verdict},
         backoff,
@@ -200,7 +205,7 @@ impl Submitter {
     async fn load(&mut self) -> Result<(), Stop> {
         loop {
             let (store, after) = (self.store.clone(), self.loaded);
-            let page = spawn_blocking(move || load::pending_after(&*store, after, LOAD_PAGE)).await;
+            let page = blocking(move || load::pending_after(&*store, after, LOAD_PAGE)).await;
             let page = page.unwrap_or_else(|panic| {
                 Err(StoreError::Engine { action: "read from", message: panic.to_string() })
             });
@@ -259,7 +264,7 @@ impl Submitter {
             // The write may have taken its time: nothing goes out past its deadline (I7).
             let is_in_time = flight.entries.iter().all(|entry| clock.now() < entry.deadline);
             let Response { reply, date } = if is_in_time {
-                marketplace.send(flight.entries.iter().map(|entry| entry.record.clone()).collect()).await
+                marketplace.send(flight.entries.iter().map(record_to_send).collect()).await
             } else {
                 Reply::NotDelivered("a deadline passed before the call".into()).into()
             };
@@ -384,6 +389,14 @@ async fn time_to_prepare(place: Option<Instant>) -> Instant {
     let Some(place) = place else { return std::future::pending().await };
     sleep_until(place - WRITE_AHEAD).await;
     place
+}
+
+fn record_to_send(entry: &Entry) -> Arc<Record> {
+    if is_sabotaged(Sabotage::RecomputeOnRetry) && entry.delivery.attempts > 0 {
+        let timestamp = entry.record.timestamp.plus(Duration::from_secs(1));
+        return Arc::new(Record { timestamp, ..Record::clone(&entry.record) });
+    }
+    entry.record.clone()
 }
 
 fn settlement(entry: &Entry, verdict: &Verdict) -> Settlement {
