@@ -349,6 +349,11 @@ impl Books {
         const PAGE: usize = 1000;
         self.dedup.drop_expired(now, batch);
         let oldest_kept = now.minus(self.rules.receipts_kept);
+        // Mostly none is that old, and one tells.
+        let oldest = load::settled(store, Table::Receipts, RecordId(0), 1)?;
+        if oldest.iter().all(|settled| settled.record.hour.end() >= oldest_kept) {
+            return Ok(false);
+        }
         let page = load::settled(store, Table::Receipts, RecordId(0), PAGE)?;
         let expired = page.iter().take_while(|settled| settled.record.hour.end() < oldest_kept).count();
         if let Some(last) = page.iter().take(expired).next_back() {
