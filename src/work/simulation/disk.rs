@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use super::{
-    ledger::{self, check_invariants},
+    invariants::{check_invariants, check_tally},
+    ledger,
     plan::chance,
     world::World,
 };
-use crate::worlds::store::{Batch, MemoryStore, Pair, Store, StoreError, Table};
+use crate::{
+    work::books::Tally,
+    worlds::store::{Batch, MemoryStore, Pair, Store, StoreError, Table},
+};
 
 pub(super) struct Disk {
     memory: MemoryStore,
@@ -38,8 +42,14 @@ impl Disk {
         Self { memory, world: self.world.clone() }
     }
 
-    pub(super) fn check(&self) {
+    pub(super) fn commits(&self) -> usize {
+        self.memory.commits()
+    }
+
+    /// While nothing is being written.
+    pub(super) fn check(&self, tally: &Tally) {
         check_invariants(&self.memory, &self.world);
+        check_tally(&self.memory, tally, &self.world);
     }
 
     fn end(&self) -> Option<End> {

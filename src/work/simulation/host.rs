@@ -229,8 +229,22 @@ impl Host<'_> {
                 ));
             }
         }
+        self.be_still().await;
         self.compare();
-        self.disk.check();
+        if let Some(agent) = &self.agent {
+            self.disk.check(&agent.committer.status().tally);
+        }
+    }
+
+    /// Waits until the last commit has been answered for.
+    async fn be_still(&self) {
+        loop {
+            let before = self.disk.commits();
+            sleep(Duration::from_millis(10)).await;
+            if self.disk.commits() == before {
+                return;
+            }
+        }
     }
 
     /// Every event is acknowledged, every hour that is over is sealed, and AWS has answered for each record.

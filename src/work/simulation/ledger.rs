@@ -1,15 +1,8 @@
 //! What is on disk, followed from commit to commit, and held against the model and AWS's truth.
-//!
-//! [`check_invariants`] adds it all up again from the store itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{
-    Series,
-    market::Taken,
-    plan::{CODE, CUSTOMERS},
-    world::World,
-};
+use super::{Series, market::Taken, plan::CUSTOMERS, world::World};
 use crate::{
     domain::{
         bucket::Bucket,
@@ -18,9 +11,8 @@ use crate::{
         time::Hour,
     },
     worlds::store::{
-        Batch, MemoryStore, Table,
+        Batch, Table,
         keys::{self, BucketKey},
-        load,
         values::{SealingState, decode},
     },
 };
@@ -66,7 +58,7 @@ fn row(table: Table, key: &[u8], value: Option<&[u8]>, catalog: &Catalog) -> Opt
 
 /// Where a record's usage is.
 #[derive(Clone, Debug, PartialEq)]
-enum Place {
+pub(super) enum Place {
     Pending,
     Settled(Outcome),
 }
@@ -106,6 +98,20 @@ impl Ledger {
 
     pub(super) fn was_misled(&self, id: RecordId) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.was_misled)
+    }
+
+    /// Whether this is a record as it was committed last.
+    pub(super) fn has(&self, record: &Record, place: &Place) -> bool {
+        self.entries.get(&record.id).is_some_and(|entry| entry.record == *record && entry.place == *place)
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Base units that are in buckets and records.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (Series, u128)> {
+        self.placed.iter().map(|(series, amount)| (*series, *amount))
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -311,7 +317,7 @@ impl Ledger {
 }
 
 /// What of a record's base units was used, and is in it.
-fn amount(record: &Record, place: &Place) -> u128 {
+pub(super) fn amount(record: &Record, place: &Place) -> u128 {
     let rounded = record.amounts.rounded;
     match place {
         Place::Settled(outcome) if outcome.moved_on() => rounded.min(0).unsigned_abs(),
@@ -401,46 +407,4 @@ fn check_against_truth(entry: &Entry, world: &World) {
         },
         Place::Pending => {}
     }
-}
-
-/// The invariants over a store as it is on disk.
-pub(super) fn check_invariants(store: &MemoryStore, world: &World) {
-    let ledger = world.ledger();
-    let mut placed: BTreeMap<Series, u128> = BTreeMap::new();
-    let mut put = |series, amount| *placed.entry(series).or_default() += amount;
-    load::buckets(store, |key, bucket| {
-        let series = Series::named(key.customer, key.dimension, world.catalog());
-        let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
-        put(series, if adds_up { bucket.total() } else { bucket.carried.total() });
-        Ok(())
-    })
-    .unwrap();
-    let mut slots = BTreeSet::new();
-    for (record, place) in all_records(store) {
-        assert_eq!(&*record.product, CODE);
-        put(Series::named(&record.customer, &record.dimension, world.catalog()), amount(&record, &place));
-        let is_known = ledger
-            .entries
-            .get(&record.id)
-            .is_some_and(|entry| entry.record == record && entry.place == place);
-        if !is_known || !slots.insert(record.slot()) {
-            world.trace.fault(format!("I2, I6: the store has {record:?}, which is not what was committed"));
-        }
-    }
-    let all = |sums: &BTreeMap<Series, u128>| {
-        sums.iter().filter(|(_, sum)| **sum > 0).map(|(series, sum)| (*series, *sum)).collect::<Vec<_>>()
-    };
-    if slots.len() != ledger.entries.len() || all(&placed) != all(&ledger.placed) {
-        world.trace.fault("I1: the store does not hold what was committed");
-    }
-}
-
-fn all_records(store: &MemoryStore) -> Vec<(Record, Place)> {
-    let pending = load::pending_after(store, RecordId(0), usize::MAX).unwrap().into_iter();
-    let mut records: Vec<_> = pending.map(|(record, _)| (record, Place::Pending)).collect();
-    for table in [Table::Receipts, Table::Held] {
-        let settled = load::settled(store, table, RecordId(0), usize::MAX).unwrap().into_iter();
-        records.extend(settled.map(|settled| (settled.record, Place::Settled(settled.outcome))));
-    }
-    records
 }

@@ -161,7 +161,7 @@ fn more_seeds_bill_exactly() {
     eprintln!("{asked} seeds pass");
 }
 
-const IN_A_MINUTE: u64 = 500;
+const IN_A_MINUTE: u64 = 900;
 
 #[expect(clippy::disallowed_methods, reason = "a test's settings come from who runs it")]
 fn setting(name: &str) -> Option<String> {
