@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit bench
+.PHONY: help setup build demo test fmt lint deny doc unit sim bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ unit: ## Run the tests (ARGS="NAME" picks some)
 	else \
 	    cargo test $(CARGO_FLAGS) --lib --bins --tests --examples $(ARGS); \
 	fi
+
+sim: ## Simulate days of an agent's life (SEEDS=10000 for many, SEED=7 for one, with what happened if it fails)
+	TALLYMAN_SIM_SEEDS="$(if $(SEED),,$(or $(SEEDS),1000))" TALLYMAN_SIM_SEED="$(SEED)" \
+	    cargo test $(CARGO_FLAGS) --lib work::simulation::tests::more_seeds_bill_exactly -- --exact --nocapture
 
 bench: ## Run the benches
 	@scripts/setup build

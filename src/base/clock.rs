@@ -12,6 +12,8 @@ use crate::domain::time::Timestamp;
 
 /// How long a wait goes without looking at the clock again, so that a stepped clock is noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
+#[cfg(test)]
+const SIMULATED_STRIDE: Duration = Duration::from_mins(2);
 /// Naps shorter than this are not worth their timer.
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 
@@ -23,10 +25,21 @@ pub struct Clock {
     steps: Option<&'static Steps>,
 }
 
-/// What a test has set its clock forward or back by, in milliseconds.
+/// A clock that shows what tokio's clock, which a test may have paused, has counted since `anchor`.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+struct Simulated {
+    anchor: Instant,
+    start: Timestamp,
+}
+
+/// What a test has set its clock forward or back by.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub(crate) struct Steps(std::sync::atomic::AtomicI64);
+pub(crate) struct Steps {
+    millis: std::sync::atomic::AtomicI64,
+    simulated: Option<Simulated>,
+}
 
 /// `anchor=<unix seconds>,start=<RFC 3339>,speed=<n>`: the time is `start + (real time - anchor) * speed`.
 /// Processes with the same spec agree on the time.
@@ -57,11 +70,21 @@ impl Clock {
         (Self { spec: Some(spec), steps: Some(steps) }, steps)
     }
 
+    /// In tokio's time, with a handle to step it by.
+    #[cfg(test)]
+    pub(crate) fn simulated(start: Timestamp) -> (Self, &'static Steps) {
+        let simulated = Some(Simulated { anchor: Instant::now(), start });
+        let steps: &'static Steps = Box::leak(Box::new(Steps { simulated, ..Steps::default() }));
+        (Self { spec: None, steps: Some(steps) }, steps)
+    }
+
     pub fn now(&self) -> Timestamp {
-        let now = self.at(system_now());
         #[cfg(test)]
-        let now = self.steps.map_or(now, |steps| steps.applied_to(now));
-        now
+        if let Some(steps) = self.steps {
+            let simulated = steps.simulated.map(|simulated| simulated.start.plus(simulated.anchor.elapsed()));
+            return steps.applied_to(simulated.unwrap_or_else(|| self.at(system_now())));
+        }
+        self.at(system_now())
     }
 
     /// What this clock shows at a moment of real time.
@@ -84,7 +107,17 @@ impl Clock {
     /// Returns once `moment` has come, or somewhat sooner: it is time to look at the clock again.
     pub async fn nap_until(&self, moment: Timestamp) {
         let real = moment.since(self.now()).div_f64(self.speed());
-        sleep(real.clamp(SHORTEST_NAP, LONGEST_NAP)).await;
+        sleep(real.clamp(SHORTEST_NAP, self.stride(LONGEST_NAP))).await;
+    }
+
+    /// How long one who looks every `real` of real time may look away. In a simulation that is longer: days pass in it,
+    /// and each look takes its time.
+    pub fn stride(&self, real: Duration) -> Duration {
+        #[cfg(test)]
+        if self.steps.is_some_and(|steps| steps.simulated.is_some()) {
+            return real.max(SIMULATED_STRIDE);
+        }
+        real
     }
 
     pub fn speed(&self) -> f64 {
@@ -99,11 +132,11 @@ impl Clock {
 #[cfg(test)]
 impl Steps {
     pub(crate) fn by_seconds(&self, seconds: i64) {
-        self.0.fetch_add(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
+        self.millis.fetch_add(seconds * 1000, std::sync::atomic::Ordering::SeqCst);
     }
 
     fn applied_to(&self, moment: Timestamp) -> Timestamp {
-        Timestamp::from_millis(moment.millis() + self.0.load(std::sync::atomic::Ordering::SeqCst))
+        Timestamp::from_millis(moment.millis() + self.millis.load(std::sync::atomic::Ordering::SeqCst))
     }
 }
 

@@ -4,4 +4,5 @@ pub mod clock;
 pub mod config;
 pub mod metrics;
 pub mod proto;
+pub mod sabotage;
 pub mod tasks;

@@ -2,7 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::timeout;
+use tokio::{
+    task::{JoinError, spawn_blocking},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
@@ -12,6 +15,8 @@ pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     failed: CancellationToken,
+    #[cfg(test)]
+    running: std::sync::Arc<std::sync::Mutex<Vec<tokio::task::AbortHandle>>>,
 }
 
 impl Tasks {
@@ -21,6 +26,10 @@ impl Tasks {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (stop, failed) = (self.stop.clone(), self.failed.clone());
         let running = tokio::spawn(self.tracker.track_future(task));
+        #[cfg(test)]
+        if let Ok(mut all) = self.running.lock() {
+            all.push(running.abort_handle());
+        }
         self.tracker.spawn(async move {
             let ended = running.await;
             if let Err(fault) = ended {
@@ -53,5 +62,52 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         timeout(bound, self.tracker.wait()).await.is_ok()
+    }
+
+    /// Ends all tasks where they stand, as the end of the process would.
+    #[cfg(test)]
+    pub(crate) async fn kill(&self) {
+        if let Ok(mut running) = self.running.lock() {
+            running.drain(..).for_each(|task| task.abort());
+        }
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+/// Runs work that blocks its thread where that holds nobody up.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    #[cfg(test)]
+    if simulated::is_on() {
+        return Ok(simulated::blocking(work).await);
+    }
+    spawn_blocking(work).await
+}
+
+/// A simulation has one thread, so that each run of it goes the same way.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::{cell::Cell, time::Duration};
+
+    use tokio::time::sleep;
+
+    thread_local! {
+        static IS_ON: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(crate) fn switch(on: bool) {
+        IS_ON.set(on);
+    }
+
+    pub(super) fn is_on() -> bool {
+        IS_ON.get()
+    }
+
+    /// Takes some simulated time before the work and after it, in which the process may die.
+    pub(super) async fn blocking<T>(work: impl FnOnce() -> T) -> T {
+        sleep(Duration::from_millis(fastrand::u64(0..8))).await;
+        let done = work();
+        sleep(Duration::from_millis(fastrand::u64(1..4))).await;
+        done
     }
 }

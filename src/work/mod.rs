@@ -10,5 +10,7 @@ pub mod roster;
 #[cfg(test)]
 mod sample;
 pub mod sealer;
+#[cfg(test)]
+mod simulation;
 pub mod submitter;
 pub mod trusted_clock;

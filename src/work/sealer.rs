@@ -41,7 +41,8 @@ async fn seal_for_ever(
     sealed: &watch::Sender<u64>,
 ) -> Result<(), CommitError> {
     loop {
-        let soon = clock.clock().now().plus(LONGEST_NAP.mul_f64(clock.clock().speed()));
+        let nap = clock.clock().stride(LONGEST_NAP);
+        let soon = clock.clock().now().plus(nap.mul_f64(clock.clock().speed()));
         let now = clock.sleep_until(committer.next_due().min(soon)).await;
         if committer.next_due() <= now {
             seal_due(committer, now, sealed).await?;

@@ -78,7 +78,7 @@ impl TrustedClock {
             match self.now() {
                 Some(now) if now >= moment => return now,
                 Some(_) => self.clock.nap_until(moment).await,
-                None => sleep(DOUBT_NAP).await,
+                None => sleep(self.clock.stride(DOUBT_NAP)).await,
             }
         }
     }

@@ -2,7 +2,11 @@
 //! retention.
 
 use crate::{
-    domain::{journal::Entry, record::RecordId, time::Timestamp},
+    domain::{
+        journal::{Entry, Line},
+        record::{RecordId, Settled},
+        time::Timestamp,
+    },
     worlds::store::{Batch, Store, StoreError, Table, keys, load},
 };
 
@@ -21,15 +25,8 @@ impl Books {
     ) -> Result<bool, StoreError> {
         self.dedup.drop_expired(now, batch);
         let oldest_kept = now.minus(self.rules.receipts_kept);
-        let receipts = load::settled(store, Table::Receipts, RecordId(0), PAGE)?;
-        let receipts: Vec<RecordId> = receipts
-            .iter()
-            .take_while(|settled| settled.record.hour.end() < oldest_kept)
-            .map(|settled| settled.record.id)
-            .collect();
-        let lines = load::journal(store, 0, PAGE)?;
-        let lines: Vec<u64> =
-            lines.iter().take_while(|(_, line)| line.at < oldest_kept).map(|(number, _)| *number).collect();
+        let receipts = expired_receipts(store, oldest_kept)?;
+        let lines = expired_lines(store, oldest_kept)?;
         self.drop_rows(receipts.last(), lines.last(), now, oldest_kept, batch);
         Ok(receipts.len() == PAGE || lines.len() == PAGE)
     }
@@ -56,4 +53,25 @@ impl Books {
         batch.delete_range(Table::Journal, keys::line(0), keys::line(first_line));
         self.journal.append(Entry::Dropped { through, first_line, before }, now, batch);
     }
+}
+
+fn expired_receipts(store: &dyn Store, oldest_kept: Timestamp) -> Result<Vec<RecordId>, StoreError> {
+    let page = |limit| load::settled(store, Table::Receipts, RecordId(0), limit);
+    let is_expired = |settled: &Settled| settled.record.hour.end() < oldest_kept;
+    // Mostly none is that old, and one tells.
+    if !page(1)?.iter().all(is_expired) {
+        return Ok(Vec::new());
+    }
+    let page = page(PAGE)?;
+    Ok(page.iter().take_while(|settled| is_expired(settled)).map(|settled| settled.record.id).collect())
+}
+
+fn expired_lines(store: &dyn Store, oldest_kept: Timestamp) -> Result<Vec<u64>, StoreError> {
+    let page = |limit| load::journal(store, 0, limit);
+    let is_expired = |(_, line): &(u64, Line)| line.at < oldest_kept;
+    if !page(1)?.iter().all(is_expired) {
+        return Ok(Vec::new());
+    }
+    let page = page(PAGE)?;
+    Ok(page.iter().take_while(|line| is_expired(line)).map(|(number, _)| *number).collect())
 }

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
+    base::sabotage::{Sabotage, is_sabotaged},
     domain::{
         bucket::Bucket,
         customer::BilledAs,
@@ -61,7 +62,9 @@ impl Books {
     }
 
     fn next_hour(&self) -> Timestamp {
-        seals_at(self.watermark, self.started, self.rules.grace, &self.rules.window)
+        let due = seals_at(self.watermark, self.started, self.rules.grace, &self.rules.window);
+        let is_hasty = is_sabotaged(Sabotage::SendBeforeSeal);
+        if is_hasty { self.watermark.next().start().plus(self.rules.grace) } else { due }
     }
 
     /// Does one step of sealing, if anything is due.
@@ -291,6 +294,9 @@ impl Books {
                 }
                 Some(reason) => self.hold_at_seal(record, reason, now, batch),
             }
+        }
+        if is_sabotaged(Sabotage::DropCarry) {
+            return;
         }
         self.carry_into(hour.next(), customer.product, series, &sealed.carry);
     }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::{
+    base::sabotage::{Sabotage, is_sabotaged},
     domain::{
         bucket::{Bucket, MAX_TOTAL, Usage},
         product::Aggregate,
@@ -74,7 +75,9 @@ impl Books {
             }
             match self.count(&event.entry, store, now, batch) {
                 Ok(counted) => {
-                    self.dedup.mark(event.hash, now, batch);
+                    if !is_sabotaged(Sabotage::ForgetMarker) {
+                        self.dedup.mark(event.hash, now, batch);
+                    }
                     recorded.counted(&event.entry, &counted);
                 }
                 Err(NotCounted::Refused(refusal)) => recorded.refused.push((event.index, refusal)),

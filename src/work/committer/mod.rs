@@ -11,13 +11,17 @@ use std::{
 use thiserror::Error;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
-    task::spawn_blocking,
     time::Instant,
 };
 use tracing::error;
 
 use crate::{
-    base::{clock::Clock, metrics, tasks::Tasks},
+    base::{
+        clock::Clock,
+        metrics,
+        sabotage::{Sabotage, is_sabotaged},
+        tasks::{Tasks, blocking},
+    },
     domain::{
         product::ProductIndex,
         record::{Decision, RecordId, Settled},
@@ -405,7 +409,7 @@ impl Writer {
         let events = group.iter().map(|weighed| weighed.events).sum();
         let phase = self.phase.clone();
         // RocksDB blocks, and its sync takes milliseconds.
-        let written = spawn_blocking(move || {
+        let written = blocking(move || {
             let (mut waiting, mut answers) = (group.into_iter(), Vec::new());
             let written = write_group(&mut books, &*store, now, &mut waiting, &mut answers);
             if let Err(fault) = written {
@@ -463,6 +467,9 @@ fn write_group(
         answers.push((weighed.job)(&mut ledger)?);
     }
     books.flush(&mut batch);
+    if is_sabotaged(Sabotage::AnswerBeforeSync) {
+        answers.drain(..).for_each(|answer| answer());
+    }
     if !batch.is_empty() {
         store.commit(batch)?;
     }

@@ -7,13 +7,13 @@ use crate::{
     base::clock::ClockSpec,
     domain::{
         answer::Line,
-        record::{MissedPolicy, Record},
+        record::{self, MissedPolicy, Record},
         time::Hour,
     },
     work::{books::Books, delta::Delta, phase::PhaseHandle, roster::Roster, sample, sealer},
     worlds::{
         marketplace::{Records, ScriptedMarketplace},
-        store::{MemoryStore, Table},
+        store::{Batch, MemoryStore, Table, keys, values::encode},
     },
 };
 
@@ -157,4 +157,31 @@ async fn a_clock_in_doubt_gives_up_no_record_and_sends_none_past_its_deadline() 
     let calls = agent.marketplace.sent().len();
     steps.by_seconds(-30 * 3600);
     eventually(|| agent.marketplace.sent()[calls..].iter().any(|call| !call.is_empty()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn news_of_a_record_that_is_settled_by_now_ends_it_no_second_time() {
+    let (store, roster, tasks) =
+        (Arc::new(MemoryStore::default()), Arc::new(Roster::default()), Tasks::default());
+    let (rules, clock) = (sample::rules(MissedPolicy::RollForward), Clock::new(spec()));
+    let books = Books::open(&*store, rules.clone(), roster.clone(), clock.now()).unwrap();
+    let committer =
+        Committer::start(books, store.clone(), roster, clock, 1000, PhaseHandle::default(), &tasks);
+    let options = Options {
+        products: vec!["prod".into()],
+        catalog: rules.catalog,
+        window: Window::AWS,
+        pace: Pace::new(100.0),
+        concurrency: 4,
+    };
+    let marketplace = Arc::new(ScriptedMarketplace::new(ScriptedMarketplace::accept));
+    let (clock, board) = (TrustedClock::new(clock), UnsentBoard::default());
+    let mut submitter = Submitter::new(options, committer, store.clone(), marketplace, clock, board);
+    let mut batch = Batch::default();
+    batch.put(Table::Records, keys::record(RecordId(2)), encode(&record::tests::sample(2)));
+    store.commit(batch).unwrap();
+    let resumed = [1, 2].map(|id| (record::tests::sample(id), Delivery::default()));
+    assert!(submitter.hear(Ok(News::Resumed(Arc::new(resumed.into())))).await.is_ok());
+    assert!(submitter.outbox.remove(RecordId(1)).is_none(), "it is settled");
+    assert!(submitter.outbox.remove(RecordId(2)).is_some());
 }

@@ -130,6 +130,11 @@ pub fn decisions(store: &dyn Rows, id: RecordId) -> Result<Vec<Decided>, StoreEr
     of_record.map(|(_, value)| decode(value)).collect()
 }
 
+/// Whether a record still waits for its end.
+pub fn is_pending(store: &dyn Store, id: RecordId) -> Result<bool, StoreError> {
+    Ok(store.get(Table::Records, &keys::record(id))?.is_some())
+}
+
 /// A held record.
 pub fn held(store: &dyn Rows, id: RecordId) -> Result<Option<Settled>, StoreError> {
     read(store, Table::Held, &keys::record(id))

@@ -117,6 +117,16 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
+
+    /// Each row that is put, with its value, or deleted; but not those that go in ranges.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Put(table, key, value) => Some((*table, &**key, Some(&**value))),
+            Change::Delete(table, key) => Some((*table, &**key, None)),
+            Change::DeleteRange(..) => None,
+        })
+    }
 }
 
 pub type Pair = (Box<[u8]>, Box<[u8]>);

@@ -1,0 +1,83 @@
+//! The invariants over a store as it is on disk, whatever was seen of its commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Series,
+    ledger::{Place, amount},
+    plan::CODE,
+    world::World,
+};
+use crate::{
+    domain::record::{Record, RecordId},
+    work::{
+        audit::{Known, audit},
+        books::Tally,
+    },
+    worlds::store::{MemoryStore, Table, load},
+};
+
+/// Adds up what the store holds (I1), looks for records that changed (I2) or share a slot (I6), and audits it as an
+/// operator would.
+pub(super) fn check_invariants(store: &MemoryStore, world: &World) {
+    let ledger = world.ledger();
+    let mut placed: BTreeMap<Series, u128> = BTreeMap::new();
+    let mut put = |series, amount| *placed.entry(series).or_default() += amount;
+    load::buckets(store, |key, bucket| {
+        let series = Series::named(key.customer, key.dimension, world.catalog());
+        let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
+        put(series, if adds_up { bucket.total() } else { bucket.carried.total() });
+        Ok(())
+    })
+    .unwrap();
+    let mut slots = BTreeSet::new();
+    for (record, place) in all_records(store) {
+        assert_eq!(&*record.product, CODE);
+        put(Series::named(&record.customer, &record.dimension, world.catalog()), amount(&record, &place));
+        if !ledger.has(&record, &place) || !slots.insert(record.slot()) {
+            world.trace.fault(format!("I2, I6: the store has {record:?}, which is not what was committed"));
+        }
+    }
+    let committed: BTreeMap<Series, u128> = ledger.placed().filter(|(_, amount)| *amount > 0).collect();
+    placed.retain(|_, amount| *amount > 0);
+    if slots.len() != ledger.records() || placed != committed {
+        world.trace.fault("I1: the store does not hold what was committed");
+    }
+    let report = audit(store, Known::default(), &mut |_| true).unwrap();
+    for fault in report.faults {
+        world.trace.fault(format!("the audit finds {fault}"));
+    }
+}
+
+/// What operators are told of the books is what is on disk.
+pub(super) fn check_tally(store: &MemoryStore, tally: &Tally, world: &World) {
+    let mut open = 0;
+    load::buckets(store, |_, bucket| {
+        open += bucket.total();
+        Ok(())
+    })
+    .unwrap();
+    let held = load::settled(store, Table::Held, RecordId(0), usize::MAX).unwrap();
+    let held_units: u128 = held.iter().map(|settled| settled.record.amounts.billed).sum();
+    let pending = load::pending_after(store, RecordId(0), usize::MAX).unwrap().len();
+    let on_disk = (open, held.len() as u64, held_units, pending as u64);
+    let told = (
+        tally.open_units.values().sum(),
+        tally.held_records.values().sum(),
+        tally.held_units.values().sum(),
+        tally.pending_records.values().sum(),
+    );
+    if on_disk != told {
+        world.trace.fault(format!("the tally says {told:?}, and on disk are {on_disk:?}"));
+    }
+}
+
+fn all_records(store: &MemoryStore) -> Vec<(Record, Place)> {
+    let pending = load::pending_after(store, RecordId(0), usize::MAX).unwrap().into_iter();
+    let mut records: Vec<_> = pending.map(|(record, _)| (record, Place::Pending)).collect();
+    for table in [Table::Receipts, Table::Held] {
+        let settled = load::settled(store, table, RecordId(0), usize::MAX).unwrap().into_iter();
+        records.extend(settled.map(|settled| (settled.record, Place::Settled(settled.outcome))));
+    }
+    records
+}
