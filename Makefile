@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit bench
+.PHONY: help setup build demo test fmt lint deny doc unit kill9 bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ unit: ## Run the tests (ARGS="NAME" picks some)
 	else \
 	    cargo test $(CARGO_FLAGS) --lib --bins --tests --examples $(ARGS); \
 	fi
+
+kill9: ## Kill the agent under load, again and again, and hold the bill against what it acknowledged (KILLS=200)
+	@scripts/setup build
+	TALLYMAN_KILLS=$(or $(KILLS),200) cargo test $(CARGO_FLAGS) --test it kill9_under_load -- --nocapture
 
 bench: ## Run the benches
 	@scripts/setup build

@@ -8,9 +8,9 @@
 
 mod clock;
 mod contract;
+mod faults;
 mod footprint;
 mod ingest;
-mod kill9;
 mod layers;
 mod lifecycle;
 mod pace;
