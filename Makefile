@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit sim bench
+.PHONY: help setup build demo test fmt lint deny doc unit sim kill9 bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ unit: ## Run the tests (ARGS="NAME" picks some)
 sim: ## Simulate days of an agent's life (SEEDS=10000 for many, SEED=7 for one, with what happened if it fails)
 	TALLYMAN_SIM_SEEDS="$(if $(SEED),,$(or $(SEEDS),1000))" TALLYMAN_SIM_SEED="$(SEED)" \
 	    cargo test $(CARGO_FLAGS) --lib work::simulation::tests::more_seeds_bill_exactly -- --exact --nocapture
+
+kill9: ## Kill the agent under load, again and again, and hold the bill against what it acknowledged (KILLS=200)
+	@scripts/setup build
+	TALLYMAN_KILLS=$(or $(KILLS),200) cargo test $(CARGO_FLAGS) --test it kill9_under_load -- --nocapture
 
 bench: ## Run the benches
 	@scripts/setup build

@@ -11,8 +11,12 @@ use std::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
+    time::sleep,
 };
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::{
+    Stream, StreamExt,
+    wrappers::{TcpListenerStream, UnixListenerStream},
+};
 use tonic::{
     Code, Request, Status,
     codegen::http::{HeaderValue, Response},
@@ -21,6 +25,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::MapResponseLayer;
+use tracing::warn;
 
 use crate::{
     base::{
@@ -40,6 +45,9 @@ const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Streams that one connection may have open at a time.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// After a connection that could not be taken, for want of file descriptors say. To ask again at once would take a
+/// whole core from those that are there.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 const HEALTH_NAMES: [&str; 4] =
     ["", "tallyman.v1.UsageService", "tallyman.v1.CustomerService", "tallyman.v1.LedgerService"];
 
@@ -117,10 +125,12 @@ pub async fn serve(
     let serving = async {
         match bound {
             Bound::Tcp(listener) => {
-                router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping).await
+                let incoming = patiently(TcpListenerStream::new(listener));
+                router.serve_with_incoming_shutdown(incoming, stopping).await
             }
             Bound::Unix(listener) => {
-                router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopping).await
+                let incoming = patiently(UnixListenerStream::new(listener));
+                router.serve_with_incoming_shutdown(incoming, stopping).await
             }
         }
     };
@@ -128,6 +138,16 @@ pub async fn serve(
         served = serving => Ok(served?),
         () = report_health(phase, reporter) => Ok(()),
     }
+}
+
+fn patiently<T>(incoming: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    incoming.then(async |taken| {
+        if let Err(fault) = &taken {
+            warn!(%fault, "a connection cannot be taken");
+            sleep(ACCEPT_PAUSE).await;
+        }
+        taken
+    })
 }
 
 fn routes(services: Services, guard: Guard) -> Result<RoutesBuilder, Fault> {

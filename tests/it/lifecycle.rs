@@ -1,17 +1,16 @@
 //! Starting, stopping, failing, and starting again.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use tallyman::{
     base::proto::{LedgerRecord, ListRecordsRequest, RecordState},
     faces::sandbox::Faults,
 };
-use tonic::Code;
 
 use crate::support::{
-    agent::{ACCOUNT_PRODUCT, Agent, Home, binary},
+    agent::{ACCOUNT_PRODUCT, Home, binary},
     clock_at,
-    events::{ACME, GLOBEX, billed_units, event, record},
+    events::{ACME, billed_units, event, record},
     eventually, fast_clock, sandbox,
 };
 
@@ -123,56 +122,6 @@ async fn a_stopping_agent_is_unready_before_it_goes() {
     silent.write_all(b"GET /read").await.unwrap();
     assert!(agent.terminate().await.success(), "{}", home.log());
     assert!(!sandbox.billed().is_empty(), "the call under way was not waited for");
-}
-
-/// With SIGXFSZ ignored, a file that reaches the limit answers writes with an error, as a full disk does.
-fn with_disk_of(home: &Home, kilobytes: u32) -> Agent {
-    let run = home.command();
-    let mut command = std::process::Command::new("bash");
-    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$0\" \"$@\""));
-    command.arg(run.get_program()).args(run.get_args());
-    for (name, value) in run.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
-    let log = std::fs::File::options().create(true).append(true).open(home.path().join("disk.log")).unwrap();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-    Agent { child }
-}
-
-#[tokio::test]
-async fn a_full_disk_acknowledges_nothing_and_loses_nothing() {
-    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
-    let agent = with_disk_of(&home, 600);
-    eventually("ready", async || home.is_ready().await.then_some(())).await;
-    let mut acknowledged = 0_u64;
-    let fault = loop {
-        let id = |index: u64| format!("{acknowledged}-{index}-{}", "x".repeat(90));
-        let events = (0..200).map(|index| event(ACME, "requests", 1, &id(index))).collect();
-        match record(&home, events).await {
-            Ok(answer) => acknowledged += answer.accepted,
-            Err(fault) => break fault,
-        }
-        assert!(acknowledged < 10_000_000, "the disk never filled");
-    };
-    assert_eq!(fault.code(), Code::Unavailable, "{fault}");
-    assert!(fault.message().contains("store has failed"), "{fault}");
-    let again = record(&home, vec![event(GLOBEX, "requests", 1, "")]).await.unwrap_err();
-    assert_eq!(again.code(), Code::Unavailable, "after a failed write nothing is taken");
-    assert!(home.admin("/readyz").await.unwrap().starts_with("HTTP/1.1 503"));
-    assert_eq!(home.metric("tallyman_store_failed").await, Some(1.0));
-    assert_eq!(agent.terminate().await.code(), Some(74));
-    let log = std::fs::read_to_string(home.path().join("disk.log")).unwrap();
-    assert!(log.contains("no usage is taken until a restart"), "{log}");
-
-    let _agent = home.start().await;
-    let open: u64 = home.summary().await.unwrap().products[0].dimensions[0].open.parse().unwrap();
-    // The request that failed may be on disk or not; it was not acknowledged, and its ids make a resend safe.
-    assert!(
-        open == acknowledged || open == acknowledged + 200,
-        "{open} on disk, {acknowledged} acknowledged"
-    );
 }
 
 #[tokio::test]

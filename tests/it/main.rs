@@ -9,10 +9,10 @@
 mod audit;
 mod clock;
 mod contract;
+mod faults;
 mod finance;
 mod footprint;
 mod ingest;
-mod kill9;
 mod layers;
 mod lifecycle;
 mod pace;

@@ -1,7 +1,13 @@
 //! What reaches AWS, through the real binary and over the wire.
 
-use std::sync::{Arc, Mutex};
-
+use crate::support::{
+    agent::{ACCOUNT_PRODUCT, Home},
+    clock_at,
+    events::{ACME, GLOBEX, billed_units, event, record},
+    eventually,
+    raw_server::{RawServer, SILENCE, all_success, results},
+    sandbox,
+};
 use serde_json::{Value, json};
 use tallyman::{
     base::{
@@ -10,111 +16,10 @@ use tallyman::{
     },
     faces::sandbox::Faults,
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-};
-
-use crate::support::{
-    agent::{ACCOUNT_PRODUCT, Home},
-    clock_at,
-    events::{ACME, GLOBEX, billed_units, event, record},
-    eventually, sandbox,
-};
 
 /// Five minutes before the hour's seal, with a minute in each real second and a half.
 fn clock() -> ClockSpec {
     clock_at("2026-11-22T10:59:00Z", 120.0)
-}
-
-/// In place of a status: the server takes the request and never answers.
-const SILENCE: u16 = 0;
-
-/// A server that keeps raw requests and answers as told: status and body.
-struct RawServer {
-    url: String,
-    requests: Arc<Mutex<Vec<Value>>>,
-}
-
-impl RawServer {
-    async fn start(answer: impl Fn(usize, &Value) -> (u16, Value) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let (kept, answer) = (requests.clone(), Arc::new(answer));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, kept.clone(), answer.clone()));
-            }
-        });
-        Self { url, requests }
-    }
-
-    fn requests(&self) -> Vec<Value> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-async fn serve(
-    stream: TcpStream,
-    kept: Arc<Mutex<Vec<Value>>>,
-    answer: Arc<impl Fn(usize, &Value) -> (u16, Value)>,
-) -> Option<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await.ok()? == 0 {
-                return None;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().ok()?;
-            }
-            if line == "\r\n" {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await.ok()?;
-        let request: Value = serde_json::from_slice(&body).ok()?;
-        let number = {
-            let mut kept = kept.lock().unwrap();
-            kept.push(request.clone());
-            kept.len()
-        };
-        let (status, body) = answer(number, &request);
-        if status == SILENCE {
-            return std::future::pending().await;
-        }
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {status} x\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.get_mut().write_all(format!("{head}{body}").as_bytes()).await.ok()?;
-    }
-}
-
-fn all_success(request: &Value) -> (u16, Value) {
-    (200, results(request, "Success"))
-}
-
-fn results(request: &Value, status: &str) -> Value {
-    let lines = request["UsageRecords"].as_array().unwrap().iter().rev();
-    let results: Vec<_> = lines
-        .map(|line| json!({"UsageRecord": line, "Status": status, "MeteringRecordId": format!("id-{}", line["Dimension"])}))
-        .collect();
-    json!({"Results": results, "UnprocessedRecords": []})
-}
-
-async fn wait_for_state(home: &Home, state: RecordState) -> Vec<tallyman::base::proto::LedgerRecord> {
-    eventually("records reach their state", async || {
-        let filter = ListRecordsRequest { state: state.into(), ..ListRecordsRequest::default() };
-        let records = home.records(filter).await;
-        (!records.is_empty()).then_some(records)
-    })
-    .await
 }
 
 #[tokio::test]
@@ -144,7 +49,7 @@ async fn the_wire_carries_exactly_the_fields_of_each_identity() {
         let home = Home::new(&product, "", Some(clock()));
         let _agent = home.start().await;
         record(&home, vec![event("acme", "requests", 3, ""), event("acme", "gb", 1500, "")]).await.unwrap();
-        let accepted = wait_for_state(&home, RecordState::Accepted).await;
+        let accepted = home.wait_for_records(RecordState::Accepted).await;
         assert_eq!(accepted.len(), 2, "{}", home.log());
         let request = server.requests().remove(0);
         let mut names: Vec<&str> = request.as_object().unwrap().keys().map(String::as_str).collect();
@@ -183,7 +88,7 @@ async fn retries_repeat_records_exactly_until_they_are_accepted() {
     let home = Home::new(ACCOUNT_PRODUCT, &server.url, Some(clock()));
     let _agent = home.start().await;
     record(&home, vec![event(ACME, "requests", 3, "")]).await.unwrap();
-    let accepted = wait_for_state(&home, RecordState::Accepted).await;
+    let accepted = home.wait_for_records(RecordState::Accepted).await;
     assert!(accepted.iter().all(|record| record.attempts == 5), "{accepted:?}");
     let sorted = |request: &Value| {
         let mut lines: Vec<String> =
@@ -231,7 +136,7 @@ async fn a_duplicate_is_ours_after_a_lost_reply_and_a_conflict_otherwise() {
         let home = Home::new(ACCOUNT_PRODUCT, &server.url, Some(clock()));
         let _agent = home.start().await;
         record(&home, vec![event(customer, "requests", 3, "")]).await.unwrap();
-        let settled = wait_for_state(&home, state).await;
+        let settled = home.wait_for_records(state).await;
         assert!(
             settled.iter().all(|record| record.presumed == (state == RecordState::Accepted)),
             "{settled:?}"
@@ -257,7 +162,7 @@ async fn a_duplicate_after_a_kill_in_the_middle_of_a_call_is_ours() {
     eventually("a call is under way", async || (!server.requests().is_empty()).then_some(())).await;
     agent.kill();
     let _agent = home.start().await;
-    let accepted = wait_for_state(&home, RecordState::Accepted).await;
+    let accepted = home.wait_for_records(RecordState::Accepted).await;
     assert!(accepted.iter().all(|record| record.presumed && record.attempts == 2), "{accepted:?}");
 }
 
@@ -279,7 +184,7 @@ async fn one_bad_record_is_held_and_the_others_are_billed() {
         (0..24).map(|number| event(&format!("{number:012}"), "requests", 1, "")).collect();
     events.push(event(GLOBEX, "requests", 1, ""));
     record(&home, events).await.unwrap();
-    let held = wait_for_state(&home, RecordState::Held).await;
+    let held = home.wait_for_records(RecordState::Held).await;
     assert_eq!((held.len(), held[0].customer.as_str()), (1, GLOBEX));
     assert!(held[0].reason.contains("no such customer"), "{}", held[0].reason);
     eventually("24 are billed", async || {

@@ -304,8 +304,10 @@ impl Committer {
         announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Ticket<T>, CommitError> {
         let (sender, answer) = oneshot::channel();
+        let phase = self.phase.clone();
         let job: Job = Box::new(move |ledger| {
-            let value = work(ledger)?;
+            // Before its sender is dropped, so that the one who asked learns the reason.
+            let value = work(ledger).inspect_err(|fault| phase.fail(&reason(fault)))?;
             // The receiver may be gone, with its client: what was asked is done all the same, and announced.
             Ok(Box::new(move || {
                 announce(&value);

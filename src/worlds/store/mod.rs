@@ -163,6 +163,15 @@ pub enum StoreError {
     #[error("{action} the store: {message}")]
     Engine { action: &'static str, message: String },
     #[error(
+        "{action} the store: {message}; what is on disk is damaged: keep a copy of the data folder, restore a backup \
+         of it, and look through that with `tallyman audit --data-dir` before the agent runs on it"
+    )]
+    Damaged { action: &'static str, message: String },
+    #[error(
+        "the data folder {path} was deleted or moved: nothing that is written is found again by the next start"
+    )]
+    Gone { path: String },
+    #[error(
         "the store's format is {found}, and this version reads format {known}: use the version that wrote it"
     )]
     UnknownFormat { found: u32, known: u32 },

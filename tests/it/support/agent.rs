@@ -10,7 +10,7 @@ use std::{
 use tallyman::base::{
     clock::ClockSpec,
     proto::{
-        GetSummaryRequest, LedgerRecord, ListRecordsRequest, Summary,
+        GetSummaryRequest, LedgerRecord, ListRecordsRequest, RecordState, Summary,
         customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
         usage_service_client::UsageServiceClient,
     },
@@ -180,6 +180,16 @@ impl Home {
     pub(crate) async fn records(&self, filter: ListRecordsRequest) -> Vec<LedgerRecord> {
         let mut ledger = LedgerServiceClient::new(self.channel().await.unwrap());
         ledger.list_records(filter).await.unwrap().into_inner().records
+    }
+
+    /// Waits for records in a state, and returns the first ones.
+    pub(crate) async fn wait_for_records(&self, state: RecordState) -> Vec<LedgerRecord> {
+        eventually("records reach their state", async || {
+            let filter = ListRecordsRequest { state: state.into(), ..ListRecordsRequest::default() };
+            let records = self.records(filter).await;
+            (!records.is_empty()).then_some(records)
+        })
+        .await
     }
 }
 

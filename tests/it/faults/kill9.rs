@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -22,22 +22,39 @@ use crate::support::{
     eventually, fast_clock, sandbox,
 };
 
+/// Unless `TALLYMAN_KILLS` says otherwise.
 const KILLS: u32 = 20;
+/// Messages of the stream that may wait while no agent is there to take them.
+const MOST_WAITING: usize = 400;
 /// An hour passes in two seconds.
 const SPEED: f64 = 1800.0;
 
-/// What the agent has acknowledged, in base units.
+/// What the agent has acknowledged.
 #[derive(Clone, Default)]
-struct Acknowledged(Arc<Mutex<Sums>>);
+struct Acknowledged(Arc<Mutex<Acknowledgements>>);
+
+#[derive(Clone, Default)]
+struct Acknowledgements {
+    events: u64,
+    /// In base units.
+    sums: Sums,
+}
 
 impl Acknowledged {
     fn note(&self, events: &[UsageEvent]) {
-        let mut sums = self.0.lock().unwrap();
+        let mut acknowledged = self.0.lock().unwrap();
+        acknowledged.events += events.len() as u64;
         for event in events {
             let amount = if event.dimension == "calls" { 1 } else { u128::from(event.quantity) };
-            *sums.entry((event.customer.clone(), event.dimension.clone())).or_default() += amount;
+            let series = (event.customer.clone(), event.dimension.clone());
+            *acknowledged.sums.entry(series).or_default() += amount;
         }
     }
+}
+
+fn kills() -> u32 {
+    std::env::var("TALLYMAN_KILLS")
+        .map_or(KILLS, |number| number.parse().expect("TALLYMAN_KILLS is a number"))
 }
 
 fn some_events(rng: &mut Rng, prefix: &str) -> Vec<UsageEvent> {
@@ -81,12 +98,14 @@ async fn resume_by_sequence(home: &Home, done: &AtomicBool, acknowledged: &Ackno
     let mut messages: Vec<Vec<UsageEvent>> = Vec::new();
     let mut durable = 0;
     while !done.load(Ordering::Relaxed) || durable < messages.len() {
-        if !done.load(Ordering::Relaxed) {
+        if !done.load(Ordering::Relaxed) && messages.len() < durable + MOST_WAITING {
             messages.extend((0..20).map(|_| some_events(&mut rng, "")));
         }
         if let Some(reached) = stream(home, &messages).await {
             assert!(reached >= durable, "the durable sequence went back from {durable} to {reached}");
-            messages[durable..reached].iter().for_each(|events| acknowledged.note(events));
+            messages[durable..reached]
+                .iter_mut()
+                .for_each(|events| acknowledged.note(&std::mem::take(events)));
             durable = reached;
         }
         sleep(Duration::from_millis(10)).await;
@@ -118,9 +137,10 @@ async fn stream(home: &Home, messages: &[Vec<UsageEvent>]) -> Option<usize> {
     Some(durable)
 }
 
+/// `make kill9 KILLS=200` lets it kill as often, and shows what it prints.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill9_under_load_leaves_the_bill_exact() {
-    let clock = fast_clock(SPEED);
+    let (clock, kills, started) = (fast_clock(SPEED), kills(), Instant::now());
     let faults = Faults {
         throttle: 0.1,
         error: 0.1,
@@ -143,7 +163,7 @@ async fn kill9_under_load_leaves_the_bill_exact() {
     let (for_stream, stream_done, streamed) = (home.clone(), done.clone(), acknowledged.clone());
     load.spawn(async move { resume_by_sequence(&for_stream, &stream_done, &streamed).await });
 
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let agent = home.start().await;
         sleep(Duration::from_millis(fastrand::u64(0..900))).await;
         agent.kill();
@@ -167,11 +187,24 @@ async fn kill9_under_load_leaves_the_bill_exact() {
     assert_eq!(summary.products[0].records_held, 0, "{}", home.log());
     assert!(agent.terminate().await.success(), "{}", home.log());
 
-    let acknowledged = acknowledged.0.lock().unwrap().clone();
-    let billed = billed_micros(&sandbox);
+    let Acknowledgements { events, sums: acknowledged } = acknowledged.0.lock().unwrap().clone();
+    let carried = unbilled(&acknowledged, &billed_micros(&sandbox));
+    let open = summary.products[0].dimensions.iter().map(|d| d.open.parse::<u128>().unwrap()).sum::<u128>();
+    assert_eq!(open, carried, "what is carried is what is missing from the bill");
+    eprintln!(
+        "{kills} kills in {:.0} s: {events} events acknowledged, {} base units; {} records billed; {carried} base \
+         units still open",
+        started.elapsed().as_secs_f64(),
+        acknowledged.values().sum::<u128>(),
+        sandbox.billed().len(),
+    );
+}
+
+/// Holds the bill against what was acknowledged; returns the base units that are left below one step.
+fn unbilled(acknowledged: &Sums, billed: &Sums) -> u128 {
     assert!(acknowledged.values().all(|sum| *sum > 0) && acknowledged.len() == 6, "{acknowledged:?}");
     let mut carried = 0;
-    for (series, sum) in &acknowledged {
+    for (series, sum) in acknowledged {
         let micros = billed.get(series).copied().unwrap_or_default();
         if series.1 == "gb_out" {
             // A unit is a million base units, and AWS is told three places: steps of a thousand.
@@ -181,6 +214,5 @@ async fn kill9_under_load_leaves_the_bill_exact() {
             assert_eq!(micros, sum * 1_000_000, "{series:?}");
         }
     }
-    let open = summary.products[0].dimensions.iter().map(|d| d.open.parse::<u128>().unwrap()).sum::<u128>();
-    assert_eq!(open, carried, "what is carried is what is missing from the bill");
+    carried
 }

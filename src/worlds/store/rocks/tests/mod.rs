@@ -1,0 +1,147 @@
+mod log;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use fastrand::Rng;
+use tempfile::TempDir;
+
+use super::*;
+use crate::worlds::store::scan_all;
+
+/// Everything in a store.
+type Contents = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// Changes in several tables. One batch in ten is larger than a block of the log.
+fn some_batch(number: u32, rng: &mut Rng) -> Batch {
+    let mut batch = Batch::default();
+    let key = number.to_be_bytes();
+    batch.put(Table::Meta, b"last", key.to_vec());
+    for table in [Table::Buckets, Table::Records, Table::EventIds] {
+        let is_large = number % 10 == 5 && table == Table::Records;
+        let size = if is_large { rng.usize(33_000..40_000) } else { rng.usize(10..60) };
+        batch.put(table, key, std::iter::repeat_with(|| rng.u8(..)).take(size).collect());
+    }
+    if number % 5 == 4 {
+        batch.delete(Table::Records, (number - 1).to_be_bytes());
+        batch.delete_range(Table::Buckets, (number - 3).to_be_bytes(), (number - 1).to_be_bytes());
+    }
+    batch
+}
+
+fn contents(store: &dyn Store) -> Result<Contents, StoreError> {
+    let mut contents = Contents::new();
+    for table in Table::ALL {
+        scan_all(store, table, &[], |key, value| {
+            contents.insert((table, key.to_vec()), value.to_vec());
+            Ok(())
+        })?;
+    }
+    Ok(contents)
+}
+
+fn apply(contents: &mut Contents, batch: &Batch) {
+    for change in &batch.changes {
+        match change.clone() {
+            Change::Put(table, key, value) => drop(contents.insert((table, key), value)),
+            Change::Delete(table, key) => drop(contents.remove(&(table, key))),
+            Change::DeleteRange(table, from, to) => {
+                contents.retain(|(of, key), _| *of != table || *key < from || *key >= to);
+            }
+        }
+    }
+}
+
+/// The files of a data folder's database that `wanted` is true for, by name.
+fn files(data_dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = fs::read_dir(data_dir.join("db")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| wanted(path.file_name().unwrap().to_str().unwrap())).collect();
+    files.sort();
+    files
+}
+
+fn is_log(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "log")
+}
+
+fn is_table(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "sst")
+}
+
+/// A copy of a data folder in which `file` of its database reads `bytes`.
+fn copy_with(data_dir: &Path, file: &Path, bytes: &[u8]) -> TempDir {
+    let copy = unsynced_folder();
+    fs::create_dir(copy.path().join("db")).unwrap();
+    for path in files(data_dir, |_| true) {
+        let to = copy.path().join("db").join(path.file_name().unwrap());
+        if path == file {
+            fs::write(to, bytes).unwrap();
+        } else {
+            fs::copy(path, to).unwrap();
+        }
+    }
+    copy
+}
+
+/// In memory, where there is such a place: hundreds of stores are opened, and each syncs many times.
+fn unsynced_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// `bytes` with one bit flipped.
+fn flipped(bytes: &[u8], offset: usize, bit: u32) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[offset] ^= 1 << bit;
+    bytes
+}
+
+fn some_offsets(rng: &mut Rng, range: Range<usize>, count: usize) -> Vec<usize> {
+    (0..count).map(|_| rng.usize(range.clone())).collect()
+}
+
+#[test]
+fn batches_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(folder.path()).unwrap();
+    let mut batch = Batch::default();
+    for key in [1_u8, 2, 3, 4] {
+        batch.put(Table::Held, [key], vec![key]);
+    }
+    batch.delete(Table::Held, [2]);
+    batch.delete_range(Table::Held, [3], [4]);
+    store.commit(batch).unwrap();
+    drop(store);
+    let store = RocksStore::open(folder.path()).unwrap();
+    let keys: Vec<u8> = store.scan(Table::Held, &[], 10).unwrap().iter().map(|(key, _)| key[0]).collect();
+    assert_eq!(keys, [1, 4]);
+    assert_eq!(store.get(Table::Held, &[4]).unwrap(), Some(vec![4]));
+    assert_eq!(store.get(Table::Roster, &[4]).unwrap(), None);
+}
+
+#[test]
+fn a_second_opener_is_refused_with_the_pid_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = RocksStore::open(folder.path()).unwrap();
+    let Err(StoreError::InUse { pid, .. }) = RocksStore::open(folder.path()) else { panic!("opened twice") };
+    assert_eq!(pid, Some(std::process::id()));
+}
+
+#[test]
+fn nothing_is_acknowledged_in_a_folder_that_was_deleted_or_moved() {
+    let parent = tempfile::tempdir().unwrap();
+    let [deleted, moved] = ["deleted", "moved"].map(|name| parent.path().join(name));
+    let stores = [&deleted, &moved].map(|folder| RocksStore::open(folder).unwrap());
+    fs::remove_dir_all(&deleted).unwrap();
+    fs::rename(&moved, parent.path().join("elsewhere")).unwrap();
+    for store in stores {
+        let fault = store.commit(some_batch(0, &mut Rng::with_seed(1))).unwrap_err();
+        assert!(matches!(fault, StoreError::Gone { .. }), "{fault}");
+    }
+}
