@@ -47,7 +47,7 @@ use crate::{
 /// Real seconds. AWS answers within one; a call that takes longer than this is better tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Some errors quote whole chains of others; this much of them is kept with each record.
+/// Some errors quote whole chains of others; this many characters of them are kept with each record.
 const LONGEST_ERROR: usize = 300;
 const ROLE_SESSION: &str = "tallyman";
 
@@ -182,7 +182,7 @@ fn line(result: &UsageRecordResult) -> Line {
         }
         Some(UsageRecordResultStatus::CustomerNotSubscribed) => Line::NotSubscribed,
         Some(UsageRecordResultStatus::DuplicateRecord) => Line::Duplicate,
-        Some(other) => Line::Other(other.as_str().into()),
+        Some(other) => Line::Other(shortened(other.as_str()).into()),
         None => Line::Other("".into()),
     }
 }
@@ -233,10 +233,15 @@ fn describe(error: &SdkError<BatchMeterUsageError, HttpResponse>) -> String {
     if let SdkError::ServiceError(service) = error {
         let (code, message) = (service.err().code(), service.err().message());
         let status = service.raw().status().as_u16();
-        return format!("AWS: {} {}", code.unwrap_or(&format!("HTTP {status}")), message.unwrap_or_default());
+        let code = code.map_or_else(|| format!("HTTP {status}"), str::to_owned);
+        return shortened(&format!("AWS: {code} {}", message.unwrap_or_default()));
     }
     let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST_ERROR).collect()
+    shortened(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_ERROR).collect()
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
