@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit bench mutants
+.PHONY: help setup build demo test fmt lint deny doc unit bench fuzz mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ unit: ## Run the tests (ARGS="NAME" picks some)
 bench: ## Run the benches
 	@scripts/setup build
 	cargo bench --locked $(ARGS)
+
+fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
+	@scripts/fuzz $(or $(TIME),60)
 
 mutants: ## Break src/domain in one place at a time, and see that a test notices (ARGS="--file '**/seal.rs'")
 	@scripts/mutants $(ARGS)

@@ -93,6 +93,19 @@ impl AwsMarketplace {
         Self { client: Client::from_conf(config.build()) }
     }
 
+    /// Over something else than the network.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(http: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
+        let credentials = aws_credential_types::Credentials::new("id", "key", None, None, "made up");
+        let config = aws_sdk_marketplacemetering::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .retry_config(RetryConfig::disabled())
+            .credentials_provider(credentials)
+            .http_client(http);
+        Self { client: Client::from_conf(config.build()) }
+    }
+
     async fn call(&self, records: &Records) -> Response {
         let body = wire::body(records);
         let date = DateReader::default();
