@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit sim kill9 bench
+.PHONY: help setup build demo test fmt lint deny doc unit sim kill9 fuzz mutants bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,3 +71,9 @@ kill9: ## Kill the agent under load, again and again, and hold the bill against 
 bench: ## Run the benches
 	@scripts/setup build
 	cargo bench --locked $(ARGS)
+
+fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
+	@scripts/fuzz $(or $(TIME),60)
+
+mutants: ## Break src/domain in one place at a time, and see that a test notices (ARGS="--file '**/seal.rs'")
+	@scripts/mutants $(ARGS)

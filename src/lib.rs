@@ -21,5 +21,8 @@ pub mod app;
 pub mod base;
 pub mod domain;
 pub mod faces;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod work;
 pub mod worlds;

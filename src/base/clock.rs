@@ -2,6 +2,7 @@
 //! budget, which are real.
 
 use std::{
+    fmt,
     str::FromStr,
     time::{Duration, SystemTime},
 };
@@ -154,10 +155,14 @@ impl ClockSpec {
 
     fn at(&self, real: Timestamp) -> Timestamp {
         if real >= self.anchor {
-            self.start.plus(real.since(self.anchor).mul_f64(self.speed))
+            self.start.plus(self.scaled(real.since(self.anchor)))
         } else {
-            self.start.minus(self.anchor.since(real).mul_f64(self.speed))
+            self.start.minus(self.scaled(self.anchor.since(real)))
         }
+    }
+
+    fn scaled(&self, real: Duration) -> Duration {
+        Duration::try_from_secs_f64(real.as_secs_f64() * self.speed).unwrap_or(Duration::MAX)
     }
 }
 
@@ -188,14 +193,23 @@ impl FromStr for ClockSpec {
 }
 
 fn seconds(text: &str) -> Result<Timestamp, String> {
+    // A float is somewhat above or below a millisecond: without this, 0.123 s would become 122 ms.
+    const HALF_A_MILLISECOND: Duration = Duration::from_micros(500);
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.map(|since_epoch| Timestamp::default().plus(since_epoch)).ok_or_else(|| SPEC_FORM.to_owned())
+    let since_epoch = seconds.ok_or_else(|| SPEC_FORM.to_owned())?;
+    Ok(Timestamp::default().plus(since_epoch.saturating_add(HALF_A_MILLISECOND)))
 }
 
-impl std::fmt::Display for ClockSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ClockSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.anchor.seconds(), self.anchor.millis().rem_euclid(1000));
-        write!(f, "anchor={seconds}.{millis:03},start={},speed={}", self.start, self.speed)
+        write!(f, "anchor={seconds}.{millis:03},start=")?;
+        // A timestamp shows whole seconds only.
+        match jiff::Timestamp::from_millisecond(self.start.millis()) {
+            Ok(start) => start.fmt(f)?,
+            Err(_) => self.start.fmt(f)?,
+        }
+        write!(f, ",speed={}", self.speed)
     }
 }
 
@@ -212,8 +226,20 @@ mod tests {
 
     #[test]
     fn a_spec_prints_and_parses_back() {
-        let spec: ClockSpec = "anchor=1000.25,start=2026-11-30T22:00:00Z,speed=1.5".parse().unwrap();
-        assert_eq!(spec.to_string().parse(), Ok(spec));
+        for text in [
+            "anchor=1000.250,start=2026-11-30T22:00:00Z,speed=1.5",
+            "anchor=1700000000.123,start=2026-11-30T22:00:00.456Z,speed=3600",
+        ] {
+            let spec: ClockSpec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), text);
+            assert_eq!(spec.to_string().parse(), Ok(spec));
+        }
+    }
+
+    #[test]
+    fn a_clock_far_from_its_anchor_stands_at_the_end_of_time() {
+        let spec: ClockSpec = "anchor=1e18,start=2026-11-30T22:00:00Z,speed=1000000".parse().unwrap();
+        assert!(spec.at(Timestamp::default()) < Timestamp::from_millis(i64::MIN / 2));
     }
 
     #[test]

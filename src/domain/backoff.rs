@@ -63,4 +63,28 @@ mod tests {
             prop_assert!(now <= next && next < deadline);
         }
     }
+
+    #[test]
+    fn the_last_attempt_is_kept_for_a_minute_before_the_deadline() {
+        let deadline = Timestamp::from_seconds(1_000_000);
+        let last_call = deadline.minus(LAST_CALL);
+        let just_before = last_call.minus(Duration::from_secs(5));
+        assert_eq!(next_attempt(just_before, 9, deadline, u32::MAX), last_call);
+        assert_eq!(next_attempt(last_call, 9, deadline, u32::MAX), last_call.plus(LONGEST));
+    }
+
+    #[test]
+    fn a_record_without_a_subscription_is_tried_ever_more_slowly_and_once_more_at_the_end() {
+        let hour = Hour::from_index(498_000);
+        let deadline = hour.start().plus(Duration::from_hours(24));
+        let last_call = deadline.minus(LAST_CALL);
+        let next =
+            |age| slow_retry(hour, deadline, hour.end().plus(age)).unwrap().since(hour.end().plus(age));
+        assert_eq!(next(Duration::ZERO), FIRST_SLOW);
+        assert_eq!(next(Duration::from_hours(2)), Duration::from_hours(1));
+        assert_eq!(next(Duration::from_hours(12)), LONGEST_SLOW);
+        let moment = Duration::from_millis(1);
+        assert_eq!(slow_retry(hour, deadline, last_call.minus(moment)), Some(last_call));
+        assert_eq!(slow_retry(hour, deadline, last_call), None);
+    }
 }

@@ -100,4 +100,25 @@ mod tests {
             (0..25).filter(|hour| batch.admit(&Record { hour: Hour::from_index(*hour), ..large.clone() }));
         assert_eq!(admitted.count(), 2);
     }
+
+    #[test]
+    fn there_is_room_for_headers_under_a_megabyte() {
+        let half = |hour| {
+            let dimension = "x".repeat(82_500).into();
+            Record { dimension, hour: Hour::from_index(hour), ..sample(0) }
+        };
+        assert!((985_000..1_000_000).contains(&(wire_size(&half(1)) + wire_size(&half(2)))));
+        let mut batch = Batch::default();
+        assert_eq!([half(1), half(2)].map(|record| batch.admit(&record)), [true, false]);
+    }
+
+    #[test]
+    fn a_batch_of_25_is_full() {
+        let mut batch = Batch::default();
+        for hour in 1..=25 {
+            assert!(!batch.is_full());
+            assert!(batch.admit(&Record { hour: Hour::from_index(hour), ..sample(0) }));
+        }
+        assert!(batch.is_full());
+    }
 }

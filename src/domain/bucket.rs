@@ -322,6 +322,44 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_level_that_comes_in_late_changes_nothing() {
+        let mut usage = at(30, 3);
+        usage.absorb(at(29, 9));
+        assert_eq!(usage, at(30, 3));
+    }
+
+    #[test]
+    fn only_distinct_subjects_are_counted_as_subjects() {
+        assert_eq!([Usage::Unique(5), Usage::Sum(5), Usage::Max(5)].map(|usage| usage.subjects()), [5, 0, 0]);
+    }
+
+    #[test]
+    fn events_fit_into_a_bucket_up_to_its_largest_total() {
+        let mut bucket = Bucket::new(Aggregate::Sum);
+        bucket.take_in(&Carry { origins: Carried::from_origin(Hour::from_index(7), 1), ..Carry::default() });
+        assert!(bucket.has_room(&Usage::Sum(MAX_TOTAL - 1)));
+        assert!(!bucket.has_room(&Usage::Sum(MAX_TOTAL)));
+        assert!(bucket.has_room(&Usage::Max(u64::MAX)), "levels do not add up");
+    }
+
+    #[test]
+    fn a_carry_of_an_amount_or_a_level_is_not_empty() {
+        let origins = Carried::from_origin(Hour::from_index(7), 1);
+        assert!(Carry::default().is_empty());
+        assert!(!Carry { origins, ..Carry::default() }.is_empty());
+        assert!(!Carry { level: Some(at(10, 7)), ..Carry::default() }.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_origins_are_joined_when_there_are_too_many() {
+        let carried = |hours: u32| (1..=hours).map(|hour| (Hour::from_index(hour), 1)).collect::<Carried>();
+        assert_eq!(carried(32).origins().count(), MAX_ORIGINS);
+        let joined = carried(33);
+        assert_eq!(joined.origins().count(), MAX_ORIGINS);
+        assert_eq!(joined.origins().next(), Some((Hour::from_index(1), 2)));
+    }
+
+    #[test]
     fn a_level_from_an_earlier_hour_gives_way_to_a_newer_one() {
         let carry = Carry { level: Some(at(10, 7)), ..Carry::default() };
         let mut silent = Bucket::new(Aggregate::Latest { hold: true });

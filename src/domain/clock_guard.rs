@@ -203,4 +203,11 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_skew_of_the_whole_tolerance_is_still_believed() {
+        assert_eq!(off(&guard(), at(0, 60)), None);
+        assert_eq!(off(&guard(), at(0, -60)), None);
+        assert_eq!(off(&guard(), at(0, 61)), Some(61));
+    }
 }

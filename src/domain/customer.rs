@@ -230,6 +230,7 @@ mod tests {
         assert!(!active().claims_zero(hour("2026-11-22T07:00:00Z")));
         assert!(!Standing { not_subscribed: true, ..active() }.claims_zero(nine));
         assert!(!Standing { since: Some(ten.start()), ..active() }.claims_zero(nine));
+        assert!(Standing { since: Some(nine.start()), ..active() }.claims_zero(nine));
         assert!(closing("2026-11-22T09:50:00Z", false).claims_zero(nine));
         assert!(!closing("2026-11-22T09:50:00Z", true).claims_zero(ten));
         let renewed = Standing { sealed_through: Some(nine), ..active() };
@@ -245,6 +246,23 @@ mod tests {
         assert_eq!((back.closing, back.first_hour), (None, nine.next()));
         assert_eq!(back.watermark(nine.previous()), nine);
         assert_eq!(back.watermark(nine.next()), nine.next());
+    }
+
+    #[test]
+    fn a_registration_changes_what_it_names() {
+        let since = Some(at("2026-11-22T09:10:00Z"));
+        let first = active().renewed(account(), since);
+        assert_eq!((first.since, &first.former), (since, &None));
+        let second = first.renewed(license(), None);
+        assert_eq!((second.since, second.former.clone()), (since, Some(account())));
+        assert_eq!(second.identities().collect::<Vec<_>>(), [&license(), &account()], "both stay its own");
+    }
+
+    #[test]
+    fn a_customer_that_subscribes_again_is_subscribed() {
+        let again = Standing { not_subscribed: true, ..active() }.reopened(hour("2026-11-22T09:00:00Z"));
+        assert!(!again.not_subscribed);
+        assert_eq!(again.first_hour, active().first_hour, "it was never gone");
     }
 
     #[test]

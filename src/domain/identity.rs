@@ -190,4 +190,28 @@ mod tests {
         let identity = license("123456789012", ARN).unwrap();
         assert_eq!(Identity::from_fields(identity.mode(), identity.fields()), Ok(identity));
     }
+
+    #[test]
+    fn what_is_no_license_arn_is_refused() {
+        let long = format!("{ARN}{}", "0".repeat(MAX_ARN));
+        let headless = ARN.replacen("arn:aws", "arn:gcp", 1);
+        for arn in ["arn:aws:license-manager", "arn:aws:a:b:c:", "arn:aws:a:b:c:d e", &headless, &long] {
+            assert!(license("123456789012", arn).is_err(), "{arn}");
+        }
+    }
+
+    #[test]
+    fn customer_identifiers_are_up_to_255_printable_characters() {
+        let identity = |key: &str| Identity::from_key(IdentityMode::CustomerIdentifier, key);
+        assert!(identity(&"x".repeat(255)).is_ok());
+        for key in ["", "a b", "é", &"x".repeat(256)] {
+            assert!(identity(key).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn modes_are_named_as_in_the_configuration() {
+        let modes = [IdentityMode::License, IdentityMode::Account, IdentityMode::CustomerIdentifier];
+        assert_eq!(modes.map(|mode| mode.to_string()), ["license", "account", "customer_identifier"]);
+    }
 }

@@ -132,3 +132,37 @@ impl Catalog {
             .map(|(index, _)| index)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn product(code: &str) -> Product {
+        Product {
+            code: code.into(),
+            identity: IdentityMode::Account,
+            former: None,
+            open: true,
+            zero_records: true,
+            dimensions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn no_code_means_the_only_product() {
+        let one = Catalog::new(vec![product("a")]);
+        assert_eq!(one.find(""), Some(ProductIndex(0)));
+        let two = Catalog::new(vec![product("a"), product("b")]);
+        assert_eq!((two.find(""), two.find("b"), two.find("c")), (None, Some(ProductIndex(1)), None));
+        let codes: Vec<_> = two.products().map(|(index, product)| (index.0, &*product.code)).collect();
+        assert_eq!(codes, [(0, "a"), (1, "b")]);
+    }
+
+    /// The store keeps a dimension's aggregate by its name.
+    #[test]
+    fn aggregates_have_names_of_their_own() {
+        let latest = Aggregate::Latest { hold: true };
+        let all = [Aggregate::Sum, Aggregate::Count, Aggregate::Max, latest, Aggregate::Unique];
+        assert_eq!(all.map(|aggregate| aggregate.to_string()), ["sum", "count", "max", "latest", "unique"]);
+    }
+}

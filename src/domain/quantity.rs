@@ -270,4 +270,27 @@ mod tests {
             prop_assert_eq!(quantity.to_string().parse::<Quantity>(), Ok(quantity));
         }
     }
+
+    #[test]
+    fn the_integer_field_takes_whole_quantities() {
+        let whole = |text: &str| text.parse::<Quantity>().unwrap().whole();
+        assert_eq!(whole("0"), Some(0));
+        assert_eq!(whole("5.000000"), Some(5));
+        assert_eq!(whole("1.5"), None);
+        assert_eq!(Quantity::MAX.whole(), Some(i32::MAX));
+    }
+
+    #[test]
+    fn a_unit_with_places_is_told_in_decimals() {
+        assert!(!Unit::default().is_decimal());
+        assert!(Unit::new(NonZeroU64::MIN, 1).unwrap().is_decimal());
+    }
+
+    #[test]
+    fn a_whole_step_above_the_largest_quantity_is_not_rounded_away() {
+        for rounding in [Rounding::Down, Rounding::Nearest, Rounding::Up] {
+            let bill = Unit::default().bill_rounded(u128::from(MAX_WHOLE) + 1, rounding);
+            assert_eq!((bill.quantity, bill.rest), (Quantity::MAX, 1));
+        }
+    }
 }

@@ -262,6 +262,35 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_attempt_is_counted_before_it_is_made() {
+        let before = Delivery { attempts: 3, ..Delivery::default() };
+        assert_eq!(before.attempted(), Delivery { attempts: 4, outcome_unknown: true, ..before });
+    }
+
+    #[test]
+    fn what_goes_to_a_later_hour_has_moved_on() {
+        let into = Hour::from_index(1);
+        assert!(Outcome::RolledForward { into }.moved_on() && Outcome::Carried { into }.moved_on());
+        assert!(!Outcome::Expired.moved_on() && !Outcome::WrittenOff.moved_on());
+    }
+
+    /// They are on disk.
+    #[test]
+    fn reasons_and_decisions_keep_their_names() {
+        let reasons = [
+            "not_subscribed",
+            "conflict",
+            "refused",
+            "not_billable",
+            "no_identity",
+            "missed",
+            "outcome_unknown",
+        ];
+        assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
+        assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);
+    }
+
+    #[test]
     fn a_lost_answer_is_never_rolled_forward() {
         let lost = Delivery::default().attempted();
         let outcome = missed(&sample(1), &lost, MissedPolicy::RollForward, Hour::from_index(1));

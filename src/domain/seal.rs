@@ -301,6 +301,33 @@ mod tests {
     }
 
     #[test]
+    fn a_postponed_hour_leaves_all_it_has() {
+        let mut bucket = teams(&[("a", 3)], 4);
+        bucket.take_in(&Carry { origins: Carried::from_origin(Hour::FIRST, 5), ..Carry::default() });
+        let ten = hour("2026-11-22T10:00:00Z");
+        let carry = postpone(ten, &dimension(1, 0), &bucket);
+        assert_eq!(carry.origins.origins().collect::<Vec<_>>(), [(Hour::FIRST, 5), (ten, 7)]);
+        assert_eq!((carry.tagged, carry.level), (bucket.tagged, None));
+    }
+
+    #[test]
+    fn a_level_of_nothing_needs_not_be_held() {
+        let seats = Dimension { aggregate: Aggregate::Latest { hold: true }, ..dimension(1, 0) };
+        let at_level = |level| {
+            let usage = Usage::Latest { at: Timestamp::default(), level };
+            sealed(&seats, &Bucket { usage, ..Bucket::new(seats.aggregate) }, false).carry.level
+        };
+        assert_eq!(at_level(0), None);
+        assert_eq!(at_level(1).map(|level| level.amount()), Some(1));
+    }
+
+    #[test]
+    fn what_rounding_takes_leaves_no_tags_behind() {
+        let last = sealed(&dimension(1000, 0), &teams(&[("a", 300)], 300), true);
+        assert!(last.carry.is_empty() && last.carry.tagged.is_empty());
+    }
+
+    #[test]
     fn what_is_above_the_largest_quantity_is_never_rounded_away() {
         let sealed = sealed(&dimension(1, 0), &used(2_147_483_650), true);
         assert_eq!((sealed.record.unwrap().quantity, sealed.carry.origins.total()), (Quantity::MAX, 3));

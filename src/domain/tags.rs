@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use super::usage::shortened;
+
 const MAX_TAGS: usize = 5;
 const MAX_KEY: usize = 100;
 const MAX_VALUE: usize = 256;
@@ -59,6 +61,7 @@ fn check(what: &str, text: &str, longest: usize) -> Result<(), String> {
     if (1..=longest).contains(&text.len()) && text.bytes().all(is_allowed) {
         Ok(())
     } else {
+        let text = shortened(text);
         Err(format!("tag {what} `{text}` is not 1 to {longest} of a-z A-Z 0-9 + - = . _ : / @ and space"))
     }
 }
@@ -158,6 +161,7 @@ pub(crate) mod tests {
         assert!(!tagged.add(&set(MAX_SETS), 1), "a set too many");
         assert!(tagged.add(&set(0), 1), "a known one has its place");
         assert_eq!((tagged.len(), tagged.total()), (MAX_SETS, MAX_SETS as u128 + 1));
+        assert_eq!([0, 1, MAX_SETS].map(|number| tagged.get(&set(number))), [Some(2), Some(1), None]);
     }
 
     #[test]
@@ -173,7 +177,9 @@ pub(crate) mod tests {
     #[test]
     fn the_sets_of_a_record_share_five_keys() {
         let mut tagged = Tagged::default();
+        assert!(tagged.is_empty());
         assert!(tagged.add(&tag_set(&[("a", "1"), ("b", "1"), ("c", "1")]), 1));
+        assert!(!tagged.is_empty());
         assert!(tagged.add(&tag_set(&[("d", "1"), ("e", "1")]), 1));
         assert!(!tagged.add(&tag_set(&[("f", "1")]), 1));
         assert!(tagged.add(&tag_set(&[("a", "2"), ("e", "7")]), 1));

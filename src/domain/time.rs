@@ -152,6 +152,19 @@ mod tests {
     }
 
     #[test]
+    fn hours_are_numbered_and_moments_apart() {
+        assert_eq!(Hour::from_index(498_000).index(), 498_000);
+        assert_eq!(Hour::containing(Hour::from_index(498_000).start()).index(), 498_000);
+        let (early, late) = (Timestamp::from_millis(-500), Timestamp::from_millis(1500));
+        assert_eq!((late.since(early), early.since(late)), (Duration::from_secs(2), Duration::ZERO));
+    }
+
+    #[test]
+    fn events_tell_their_time_in_nanoseconds() {
+        assert_eq!(Timestamp::from_unix_nanos(1_793_620_800_123_999_999).millis(), 1_793_620_800_123);
+    }
+
+    #[test]
     fn hours_are_utc_hours() {
         let moment: Timestamp = "2024-02-29T23:59:59.999Z".parse().unwrap();
         assert_eq!(Hour::containing(moment).to_string(), "2024-02-29T23:00:00Z");

@@ -201,7 +201,8 @@ fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.join(", ")
 }
 
-fn shortened(text: &str) -> String {
+/// Enough of a text to recognise it.
+pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 64;
     if text.chars().count() <= MOST {
         text.to_owned()
@@ -313,6 +314,16 @@ mod tests {
         let event_id = &long[..129];
         assert_eq!(placed(&Event { event_id, ..GOOD }), Err(Refusal::InvalidEventId { bytes: 129 }));
         assert!(placed(&Event { event_id: &long[..128], ..GOOD }).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_what_there_is_but_stays_short() {
+        let names = |count| some_names(["n"; 12].into_iter().take(count)).matches('n').count();
+        assert_eq!([1, 10, 12].map(names), [1, 10, 10]);
+        assert!(!some_names(["n"; 10].into_iter()).ends_with("..."));
+        assert!(some_names(["n"; 11].into_iter()).ends_with("n, ..."));
+        assert_eq!(shortened(&"é".repeat(64)), "é".repeat(64));
+        assert_eq!(shortened(&"é".repeat(65)), format!("{}...", "é".repeat(64)));
     }
 
     #[test]

@@ -29,6 +29,8 @@ const VARIABLE_PREFIX: &str = "TALLYMAN__";
 /// AWS allows 200 usage dimensions per product; restricted ones count, so leave room.
 const MAX_DIMENSIONS: usize = 1000;
 const MAX_PRODUCTS: usize = 1000;
+/// TOML's: what took effect can be written down.
+const MAX_INTEGER: u64 = i64::MAX.unsigned_abs();
 
 /// Reads the file, if there is one, and the environment's overrides.
 pub fn load(
@@ -54,8 +56,8 @@ pub fn parse(
     let mut overridden = BTreeSet::new();
     let mut misplaced = Vec::new();
     for (name, value) in overrides {
-        let path: Vec<String> =
-            name.trim_start_matches(VARIABLE_PREFIX).split("__").map(str::to_ascii_lowercase).collect();
+        let path = name.strip_prefix(VARIABLE_PREFIX).unwrap_or_default();
+        let path: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
         match set(&mut table, &path, value) {
             Some(()) => {
                 overridden.insert(path.join("."));
@@ -316,7 +318,7 @@ fn read_dimension(section: &mut Section<'_>) -> Dimension {
     if holds && !matches!(aggregate, Aggregate::Latest { .. }) {
         section.fault("hold", "has a meaning only with aggregate = \"latest\"");
     }
-    let base_units = section.integer("unit", 1, (1, u64::MAX));
+    let base_units = section.integer("unit", 1, (1, MAX_INTEGER));
     let decimals = section.integer("decimals", 0, (0, u64::from(MAX_DECIMALS)));
     let roundings = [("down", Rounding::Down), ("up", Rounding::Up), ("nearest", Rounding::Nearest)];
     let rounding = section.choice("rounding", &roundings, "down");
@@ -520,5 +522,26 @@ mod tests {
         fn no_text_panics(text: String, name in "[A-Z_0-9]{0,20}", value: String) {
             drop(parse(&text, "t.toml", std::iter::once((format!("{VARIABLE_PREFIX}{name}"), value))));
         }
+    }
+
+    #[test]
+    fn what_took_effect_can_be_written_down() {
+        let unit = |unit| config(GOOD, &[("TALLYMAN__PRODUCT__0__DIMENSION__0__UNIT", unit)]);
+        assert!(unit("9223372036854775807").unwrap().effective.contains("9223372036854775807"));
+        assert!(unit("9223372036854775808").is_err(), "TOML has no such number");
+    }
+
+    #[test]
+    fn a_name_that_is_required_is_not_empty() {
+        for empty in [GOOD.replace("\"prod\"", "\"\""), GOOD.replace("\"requests\"", "\"\"")] {
+            let ConfigError(faults) = config(&empty, &[]).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].contains("must not be empty"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_of_variables_is_there_once() {
+        let twice = ("TALLYMAN__TALLYMAN__AGENT__ID", "x");
+        assert!(config(GOOD, &[twice]).is_err());
     }
 }

@@ -136,6 +136,8 @@ impl<'a> Section<'a> {
         let text = self.optional_text(key);
         if !is_there {
             self.fault(key, "is required");
+        } else if text.as_deref() == Some("") {
+            self.fault(key, "must not be empty");
         }
         text.unwrap_or_default()
     }

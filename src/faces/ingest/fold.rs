@@ -310,12 +310,16 @@ mod tests {
     #[test]
     fn however_many_events_are_bad_the_answer_can_be_read() {
         use prost::Message;
-        let bad = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
-        let rejected = folded(true, &vec![bad; 10_000]).rejections();
-        assert_eq!(rejected.len(), 10_000);
-        assert!(rejected.iter().all(|rejection| rejection.reason() == Reason::UnknownDimension));
-        let size: usize = rejected.iter().map(Message::encoded_len).sum();
-        assert!(size < 1 << 20, "{size} bytes");
+        let unknown = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
+        let tags = [("k".repeat(20_000), "v".to_owned())].into();
+        let ill_tagged = UsageEvent { dimension: "gb".to_owned(), tags, ..event(A, 1, "") };
+        for (bad, reason) in [(unknown, Reason::UnknownDimension), (ill_tagged, Reason::InvalidTags)] {
+            let rejected = folded(true, &vec![bad; 10_000]).rejections();
+            assert_eq!(rejected.len(), 10_000);
+            assert!(rejected.iter().all(|rejection| rejection.reason() == reason));
+            let size: usize = rejected.iter().map(Message::encoded_len).sum();
+            assert!(size < 1 << 20, "{size} bytes");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `UsageService`: takes usage, and answers once it is on disk.
 
 mod fold;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod stream;
 
 use std::{collections::BTreeMap, pin::Pin};

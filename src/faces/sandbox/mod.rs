@@ -21,6 +21,8 @@ mod amount;
 mod connection;
 mod exception;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod http;
 mod ledger;
 mod log;

@@ -28,7 +28,9 @@ impl FromStr for Period {
         let (start, end) = text
             .split_once('/')
             .ok_or("a span of time is given as START/END, two RFC 3339 times of which one may be left out")?;
-        let moment = |text: &str| if text.is_empty() { Ok(None) } else { text.parse().map(Some) };
+        // Whole seconds, as they are shown.
+        let second = |moment: Timestamp| Some(Timestamp::from_seconds(moment.seconds()));
+        let moment = |text: &str| if text.is_empty() { Ok(None) } else { text.parse().map(second) };
         let period = Self { start: moment(start)?, end: moment(end)? };
         match (period.start, period.end) {
             (None, None) => Err("a span of time needs a start or an end".to_owned()),
@@ -91,7 +93,14 @@ mod tests {
 
     #[test]
     fn wrong_periods_are_refused() {
-        for text in ["", "/", "2026-11-22T10:00:00Z", "now/", "2026-11-22T10:00:00Z/2026-11-22T10:00:00Z"] {
+        for text in [
+            "",
+            "/",
+            "2026-11-22T10:00:00Z",
+            "now/",
+            "2026-11-22T10:00:00Z/2026-11-22T10:00:00Z",
+            "2026-11-22T10:00:00.2Z/2026-11-22T10:00:00.7Z",
+        ] {
             assert!(text.parse::<Period>().is_err(), "{text}");
         }
     }

@@ -47,7 +47,7 @@ use crate::{
 /// Real seconds. AWS answers within one; a call that takes longer than this is better tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Some errors quote whole chains of others; this much of them is kept with each record.
+/// Some errors quote whole chains of others; this many characters of them are kept with each record.
 const LONGEST_ERROR: usize = 300;
 const ROLE_SESSION: &str = "tallyman";
 
@@ -90,6 +90,19 @@ impl AwsMarketplace {
         if let (Some(role), Credentials::Standard) = (&connection.role_arn, credentials) {
             config = config.credentials_provider(assume_role(&shared, role, connection).await);
         }
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// Over something else than the network.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn over(http: aws_smithy_runtime_api::client::http::SharedHttpClient) -> Self {
+        let credentials = aws_credential_types::Credentials::new("id", "key", None, None, "made up");
+        let config = aws_sdk_marketplacemetering::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .retry_config(RetryConfig::disabled())
+            .credentials_provider(credentials)
+            .http_client(http);
         Self { client: Client::from_conf(config.build()) }
     }
 
@@ -182,7 +195,7 @@ fn line(result: &UsageRecordResult) -> Line {
         }
         Some(UsageRecordResultStatus::CustomerNotSubscribed) => Line::NotSubscribed,
         Some(UsageRecordResultStatus::DuplicateRecord) => Line::Duplicate,
-        Some(other) => Line::Other(other.as_str().into()),
+        Some(other) => Line::Other(shortened(other.as_str()).into()),
         None => Line::Other("".into()),
     }
 }
@@ -233,10 +246,15 @@ fn describe(error: &SdkError<BatchMeterUsageError, HttpResponse>) -> String {
     if let SdkError::ServiceError(service) = error {
         let (code, message) = (service.err().code(), service.err().message());
         let status = service.raw().status().as_u16();
-        return format!("AWS: {} {}", code.unwrap_or(&format!("HTTP {status}")), message.unwrap_or_default());
+        let code = code.map_or_else(|| format!("HTTP {status}"), str::to_owned);
+        return shortened(&format!("AWS: {code} {}", message.unwrap_or_default()));
     }
     let text = causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST_ERROR).collect()
+    shortened(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_ERROR).collect()
 }
 
 fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

@@ -1,6 +1,8 @@
 //! AWS's side of a call.
 
 mod aws;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod scripted;
 mod wire;
 

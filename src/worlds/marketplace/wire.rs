@@ -3,6 +3,8 @@
 //! The body is ours rather than the SDK's: version 1.124 of the crate knows no `QuantityAsDecimal` and always sends
 //! an empty `CustomerIdentifier`.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use serde_json::{Map, Value, json};
 
 use super::Records;
@@ -10,7 +12,7 @@ use crate::domain::{
     answer::{Answers, Line},
     identity::Identity,
     quantity::Quantity,
-    record::{Allocation, Record},
+    record::{Allocation, Record, Slot},
     time::{Hour, Timestamp},
 };
 
@@ -94,18 +96,20 @@ impl Echo<'_> {
     }
 }
 
-/// Gives each line to the one record that it can mean. A line that could mean several, or none, is nobody's: the
-/// records without an answer are tried again.
+/// Gives each line to the one record that it can mean. A line that could mean several, or none, is nobody's, and lines
+/// that contradict each other say nothing: the records without an answer are tried again.
 pub(super) fn match_lines<'a>(records: &Records, lines: impl Iterator<Item = (Echo<'a>, Line)>) -> Answers {
-    lines
-        .filter_map(|(echo, line)| {
-            let mut candidates = records.iter().filter(|record| echo.matches(record));
-            match (candidates.next(), candidates.next()) {
-                (Some(only), None) => Some((only.slot(), line)),
-                _ => None,
-            }
-        })
-        .collect()
+    let mut said: HashMap<Slot, Option<Line>> = HashMap::new();
+    for (echo, line) in lines {
+        let mut candidates = records.iter().filter(|record| echo.matches(record));
+        let (Some(only), None) = (candidates.next(), candidates.next()) else { continue };
+        match said.entry(only.slot()) {
+            Entry::Vacant(first) => drop(first.insert(Some(line))),
+            Entry::Occupied(mut known) if *known.get() != Some(line) => drop(known.insert(None)),
+            Entry::Occupied(_) => {}
+        }
+    }
+    said.into_iter().filter_map(|(slot, line)| Some((slot, line?))).collect()
 }
 
 #[cfg(test)]
@@ -169,5 +173,25 @@ mod tests {
         assert_eq!(answers(echo("123456789012", 498_001)), expected);
         assert_eq!(answers(echo("", 498_001)), expected);
         assert_eq!(answers(echo("999999999999", 498_001)), Answers::default());
+    }
+
+    #[test]
+    fn lines_that_contradict_each_other_say_nothing() {
+        let records = vec![Arc::new(sample(1))];
+        let echo = || Echo {
+            account_id: "123456789012",
+            license_arn: "",
+            customer_identifier: "",
+            dimension: "requests",
+            timestamp: records[0].timestamp,
+        };
+        let success = || Line::Success { receipt: "r-1".into() };
+        let answers = |lines: Vec<Line>| match_lines(&records, lines.into_iter().map(|line| (echo(), line)));
+        let expected: Answers = std::iter::once((records[0].slot(), success())).collect();
+        assert_eq!(answers(vec![success(), success()]), expected);
+        for other in [Line::Unprocessed, Line::Duplicate, Line::Success { receipt: "r-2".into() }] {
+            assert_eq!(answers(vec![success(), other.clone()]), Answers::default());
+            assert_eq!(answers(vec![other.clone(), success(), other]), Answers::default());
+        }
     }
 }

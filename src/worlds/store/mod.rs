@@ -3,6 +3,8 @@
 //! A store is a set of ordered tables of bytes with atomic, synced batches. Everything typed lives in [`keys`] and
 //! [`values`]; what a run finds at its start is read by [`load`].
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod journal;
 pub mod keys;
 pub mod load;

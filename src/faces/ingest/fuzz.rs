@@ -1,0 +1,169 @@
+//! What applications send: any bytes as requests, decoded, validated and folded.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    time::Duration,
+};
+
+use prost::Message;
+
+use super::fold::{Hasher, fold};
+use crate::{
+    base::proto::{RecordRequest, RecordResponse, RecordStreamRequest, Rejection, UsageEvent},
+    domain::{
+        customer::Standing,
+        identity::{Identity, IdentityMode},
+        product::{Aggregate, Catalog, Dimension, Product, ProductIndex},
+        quantity::{Rounding, Unit},
+        time::{Hour, Timestamp},
+        usage::TimeBounds,
+    },
+    work::{
+        delta::{Delta, Entry},
+        roster::{Customer, Inner as Roster},
+    },
+};
+
+const NOW: u64 = 1_793_620_800_000_000_000;
+/// The largest `grpc.max_events_per_request`.
+const MAX_EVENTS: usize = 100_000;
+const KNOWN: &str = "acme";
+const BOUNDS: TimeBounds =
+    TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
+
+/// The first byte says which message it is and what is configured.
+pub(crate) fn request(data: &[u8]) -> bool {
+    let Some((kind, bytes)) = data.split_first() else { return false };
+    let events = if kind & 1 == 0 {
+        decoded::<RecordRequest>(bytes).map(|request| request.events)
+    } else {
+        decoded::<RecordStreamRequest>(bytes).map(|request| request.events)
+    };
+    let Some(events) = events.filter(|events| events.len() <= MAX_EVENTS) else { return false };
+    let catalog = catalog(kind & 2 == 0, kind & 4 == 0);
+    let now = Timestamp::from_unix_nanos(NOW);
+    let mut folded = fold(&catalog, &roster(), &BOUNDS, &Hasher::new(7), now, &events);
+    let delta = folded.take_delta(None);
+    let rejected = folded.rejections();
+    each_event_counts_once_or_is_rejected(&events, &delta, &rejected);
+    sums_are_kept(&catalog, &events, &delta, &rejected);
+    the_answer_can_be_read(events.len(), rejected);
+    true
+}
+
+fn decoded<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
+    let message = M::decode(bytes).ok()?;
+    assert_eq!(M::decode(&*message.encode_to_vec()).as_ref(), Ok(&message));
+    Some(message)
+}
+
+fn each_event_counts_once_or_is_rejected(events: &[UsageEvent], delta: &Delta, rejected: &[Rejection]) {
+    let folded: u64 = delta.folded.iter().map(|entry| entry.events).sum();
+    let identified = delta.identified.iter().map(|event| event.index);
+    let indices: BTreeSet<u32> = rejected.iter().map(|rejection| rejection.index).chain(identified).collect();
+    let told = rejected.len() + delta.identified.len();
+    assert_eq!(indices.len(), told, "an event was told of twice");
+    assert!(indices.last().is_none_or(|last| (*last as usize) < events.len()));
+    assert_eq!(folded, (events.len() - told) as u64);
+    assert_eq!(delta.events, events.len());
+}
+
+/// What the accepted events of sums and counts add up to is what is handed over, product by product.
+fn sums_are_kept(catalog: &Catalog, events: &[UsageEvent], delta: &Delta, rejected: &[Rejection]) {
+    let rejected: BTreeSet<u32> = rejected.iter().map(|rejection| rejection.index).collect();
+    let mut sums: HashMap<ProductIndex, i128> = HashMap::new();
+    let accepted = (0..).zip(events).filter(|(index, _)| !rejected.contains(index));
+    for (_, event) in accepted {
+        let sent = match &*event.dimension {
+            "requests" | "gb" => event.quantity,
+            "calls" => 1,
+            _ => continue,
+        };
+        let product = catalog.find(&event.product).expect("the product of an accepted event");
+        *sums.entry(product).or_default() += i128::from(sent);
+    }
+    let entries = delta.folded.iter().chain(delta.identified.iter().map(|event| &event.entry));
+    for entry in entries.filter(|entry| adds_up(catalog, entry)) {
+        let amount = i128::try_from(entry.usage.amount()).expect("a small amount");
+        *sums.entry(entry.product).or_default() -= amount;
+    }
+    assert!(sums.values().all(|left| *left == 0), "{sums:?}");
+}
+
+fn adds_up(catalog: &Catalog, entry: &Entry) -> bool {
+    catalog.dimension(entry.product, entry.dimension).expect("its dimension").aggregate.adds_up()
+}
+
+/// A client that cannot read the answer would send the good events again.
+fn the_answer_can_be_read(events: usize, rejected: Vec<Rejection>) {
+    let size = RecordResponse { rejected, ..RecordResponse::default() }.encoded_len();
+    assert!(size <= (512 << 10) + 16 * events, "{size} bytes for {events} events");
+}
+
+fn catalog(is_open: bool, is_alone: bool) -> Catalog {
+    let dimension = |name: &str, aggregate| Dimension {
+        name: name.into(),
+        aggregate,
+        unit: Unit::default(),
+        rounding: Rounding::Down,
+        tags: name == "gb",
+    };
+    let product = |code: &str| Product {
+        code: code.into(),
+        identity: IdentityMode::Account,
+        former: None,
+        open: is_open,
+        zero_records: true,
+        dimensions: vec![
+            dimension("requests", Aggregate::Sum),
+            dimension("calls", Aggregate::Count),
+            dimension("gb", Aggregate::Sum),
+            dimension("peak", Aggregate::Max),
+            dimension("seats", Aggregate::Latest { hold: false }),
+            dimension("users", Aggregate::Unique),
+        ],
+    };
+    let products = if is_alone { vec![product("prod")] } else { vec![product("prod"), product("other")] };
+    Catalog::new(products)
+}
+
+fn roster() -> Roster {
+    let mut roster = Roster::default();
+    let identity = Identity::Account { account_id: "999999999999".into() };
+    let standing = Standing::new(identity, None, Hour::FIRST);
+    let put = roster.put(Customer { product: ProductIndex(0), key: KNOWN.into(), standing });
+    assert!(put.is_ok());
+    roster
+}
+
+pub(crate) fn requests() -> Vec<Vec<u8>> {
+    let event = |dimension: &str, event_id: &str| UsageEvent {
+        customer: KNOWN.to_owned(),
+        dimension: dimension.to_owned(),
+        quantity: 7,
+        event_id: event_id.to_owned(),
+        product: "prod".to_owned(),
+        subject: "ann".to_owned(),
+        ..UsageEvent::default()
+    };
+    let tags = [("team".to_owned(), "blue".to_owned()), ("env".to_owned(), "a b".to_owned())];
+    let events = vec![
+        event("requests", ""),
+        event("requests", "x"),
+        UsageEvent { customer: "123456789012".to_owned(), ..event("calls", "") },
+        UsageEvent { tags: tags.into(), quantity: u64::MAX, ..event("gb", "") },
+        UsageEvent { time_unix_nano: NOW - 3_600_000_000_000, ..event("peak", "") },
+        event("seats", ""),
+        event("users", ""),
+        event("users", ""),
+        UsageEvent { product: "other".to_owned(), ..event("requests", "") },
+        UsageEvent { time_unix_nano: 1, ..event("nothing", "") },
+        UsageEvent { quantity: u64::MAX, ..event("requests", "") },
+    ];
+    let request = RecordRequest { events: events.clone() }.encode_to_vec();
+    let message =
+        RecordStreamRequest { producer_id: "host-1".to_owned(), sequence: 3, events }.encode_to_vec();
+    let seed = |kind: u8, message: &[u8]| [&[kind], message].concat();
+    vec![seed(0, &request), seed(2, &request), seed(4, &request), seed(1, &message), seed(5, &message)]
+}

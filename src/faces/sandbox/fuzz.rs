@@ -1,0 +1,117 @@
+//! What programs send to the sandbox: any bytes as a call, and as the faults that it is told to have.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    Faults,
+    exception::Kind,
+    ledger::BilledRecord,
+    marketplace::{Marketplace, Moment, Request, Start, TARGET},
+};
+use crate::domain::time::Timestamp;
+
+const NOW: i64 = 1_793_620_800;
+const CREDENTIAL: &str = "AWS4-HMAC-SHA256 Credential=AKIA/20261102/us-east-1/aws-marketplace/aws4_request";
+
+/// The first byte says what the rest is.
+pub(crate) fn call(data: &[u8]) -> bool {
+    let Some((kind, body)) = data.split_first() else { return false };
+    match kind {
+        b'c' => meter(body),
+        b'f' => read_faults(body),
+        b'h' => {
+            let authorization = String::from_utf8_lossy(body);
+            let mut marketplace = marketplace();
+            send(&mut marketplace, &authorization, b"{\"UsageRecords\":[]}").is_ok()
+        }
+        _ => false,
+    }
+}
+
+/// A call that is answered gives each record one line; sent again, it bills nothing more and nothing else.
+fn meter(body: &[u8]) -> bool {
+    let mut marketplace = marketplace();
+    let Ok(answer) = send(&mut marketplace, CREDENTIAL, body) else {
+        assert!(marketplace.billed().is_empty(), "a refused call was metered");
+        return false;
+    };
+    let lines = |answer: &Value, list: &str| answer[list].as_array().map_or(0, Vec::len);
+    let sent: Value = serde_json::from_slice(body).expect("an answered call is JSON");
+    assert_eq!(
+        lines(&answer, "Results") + lines(&answer, "UnprocessedRecords"),
+        lines(&sent, "UsageRecords")
+    );
+    let billed = shown(&marketplace.billed());
+    assert_eq!(billed.len(), lines(&answer, "Results"));
+    let again = send(&mut marketplace, CREDENTIAL, body);
+    assert_eq!(again.as_ref(), Ok(&answer), "the same records got another answer");
+    assert_eq!(shown(&marketplace.billed()), billed);
+    true
+}
+
+fn marketplace() -> Marketplace {
+    Marketplace::new(Start { market: None, faults: Faults::default(), seed: 1 })
+}
+
+fn send(marketplace: &mut Marketplace, authorization: &str, body: &[u8]) -> Result<Value, Kind> {
+    let request = Request { target: Some(TARGET), authorization: Some(authorization), body };
+    let moment = Moment { now: Timestamp::from_seconds(NOW), real: Duration::ZERO };
+    let answer = marketplace.call(request, moment);
+    answer.outcome.map_err(|refusal| {
+        assert!(refusal.message.len() <= 1024 + 8 * body.len(), "{} bytes", refusal.message.len());
+        refusal.kind
+    })
+}
+
+fn shown(billed: &[BilledRecord]) -> Vec<String> {
+    billed.iter().map(|record| format!("{:?} {}", record.metering_record_id, record.quantity)).collect()
+}
+
+/// What is taken is shown as something that can be sent again.
+fn read_faults(body: &[u8]) -> bool {
+    let Ok(faults) = serde_json::from_slice::<Faults>(body) else { return false };
+    let shown = serde_json::to_vec(&faults).expect("faults can be shown");
+    let again: Faults = serde_json::from_slice(&shown).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(again, faults);
+    true
+}
+
+pub(crate) fn calls() -> Vec<Vec<u8>> {
+    const ARN: &str = "arn:aws:license-manager::123456789012:license:l-0123abcd";
+    let seed = |kind: u8, body: &str| [&[kind], body.as_bytes()].concat();
+    let record = |fields: Value| {
+        let mut record =
+            json!({"Timestamp": NOW - 3600, "Dimension": "requests", "CustomerAWSAccountId": "123456789012"});
+        record.as_object_mut().expect("an object").extend(fields.as_object().cloned().unwrap_or_default());
+        record
+    };
+    let tagged = json!([
+        {"AllocatedUsageQuantityAsDecimal": "1.25", "Tags": [{"Key": "team", "Value": "blue"}]},
+        {"AllocatedUsageQuantityAsDecimal": "0.25"}
+    ]);
+    let by_account = [
+        record(json!({"Quantity": 5})),
+        record(json!({"Dimension": "gb", "QuantityAsDecimal": "1.5", "UsageAllocations": tagged})),
+        record(json!({"Dimension": "é", "CustomerAWSAccountId": null, "CustomerIdentifier": "abc"})),
+    ];
+    let licensed = [record(json!({"LicenseArn": ARN, "Quantity": 0, "Timestamp": 1_793_617_200.123}))];
+    let faults = json!({
+        "throttle": 0.25, "error": 0.0, "latency": 20, "calls_per_second": 3, "clock_offset": -5,
+        "outage": "2026-11-22T10:00:00.25Z/2026-11-22T11:00:00Z", "refuse": "AccessDeniedException",
+        "rules": [
+            {"customer": "123456789012", "during": "/2026-11-22T10:00:00Z", "answer": "CustomerNotSubscribed"},
+            {"dimension": "gb", "answer": "Unprocessed"},
+            {"answer": "InvalidLicenseException"}
+        ]
+    });
+    vec![
+        seed(b'c', &json!({"ProductCode": "prod", "UsageRecords": by_account}).to_string()),
+        seed(b'c', &json!({"UsageRecords": licensed}).to_string()),
+        seed(b'c', &json!({"UsageRecords": []}).to_string()),
+        seed(b'f', &faults.to_string()),
+        seed(b'f', "{}"),
+        seed(b'h', CREDENTIAL),
+    ]
+}
