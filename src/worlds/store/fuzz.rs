@@ -7,12 +7,16 @@ use super::{
         BucketKey, decode_generation, decode_record, decode_roster, decode_tagged, generation, record,
         roster, tagged_of,
     },
-    values::{Decided, Number, Producer, ProductIdentity, SealingState, Text, Value, decode, encode},
+    values::{
+        Decided, JournalHead, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text, Value,
+        decode, encode,
+    },
 };
 use crate::domain::{
     bucket::{Bucket, Usage},
     customer::{Closing, Standing},
     identity::Identity,
+    journal::{Digest, Entry, Line},
     quantity::Quantity,
     record::{
         Allocation, Amounts, Decision, DecisionKind, Delivery, HoldReason, Outcome, Record, RecordId, Settled,
@@ -55,6 +59,9 @@ pub(crate) fn value(data: &[u8]) -> bool {
         b'w' => is_kept::<SealingState>(bytes),
         b'n' => is_kept::<Number>(bytes),
         b'T' => is_kept::<Text>(bytes),
+        b'l' => is_kept::<Line>(bytes),
+        b'h' => is_kept::<JournalHead>(bytes),
+        b'a' => is_kept::<SignedAmount>(bytes),
         _ => false,
     }
 }
@@ -93,6 +100,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     ];
     let mut seeds: Vec<Vec<u8>> = levels.map(|usage| seed(b'b', &bucket(usage))).into();
     seeds.extend(outcomes().map(|outcome| seed(b's', &settled(outcome))));
+    seeds.extend(entries().map(|entry| seed(b'l', &line(entry))));
     seeds.extend([
         seed(b'b', &bucket(Usage::Sum(u128::MAX / 5))),
         seed(b't', &tags()),
@@ -108,6 +116,8 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'w', &sealing()),
         seed(b'n', &Number(u128::MAX / 3)),
         seed(b'T', &Text("1".to_owned())),
+        seed(b'h', &JournalHead { lines: 7, first_line: 2, ..JournalHead::default() }),
+        seed(b'a', &SignedAmount(-3)),
     ]);
     seeds
 }
@@ -196,4 +206,20 @@ fn standing() -> Standing {
 fn sealing() -> SealingState {
     let done = ("prod".to_owned(), "acme".to_owned());
     SealingState { watermark: Hour::from_index(498_000), unfinished: Some(Some(done)) }
+}
+
+fn entries() -> [Entry; 6] {
+    let (record, row) = (RecordId(7), Digest([5; 32]));
+    [
+        Entry::Opened { next: record },
+        Entry::Sealed { first: record, rows: vec![[1; 16], [2; 16]] },
+        Entry::Settled { record, row },
+        Entry::Resumed { record },
+        Entry::Decided { record, number: 1, row },
+        Entry::Dropped { through: record, first_line: 4, before: Timestamp::from_seconds(1_793_620_800) },
+    ]
+}
+
+fn line(entry: Entry) -> Line {
+    Line { at: Timestamp::from_seconds(1_793_620_800), previous: Digest([9; 32]), entry }
 }

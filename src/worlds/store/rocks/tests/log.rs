@@ -149,7 +149,7 @@ fn an_older_log_that_is_missing_or_cut_is_refused() {
     let mut rng = Rng::with_seed(8);
     (0..10).for_each(|number| store.commit(some_batch(number, &mut rng)).unwrap());
     // One table goes to its file, and the others keep the log that they are in.
-    store.db.flush_cf(store.family(Table::Meta)).unwrap();
+    store.db.flush_cf(family(&store.db, Table::Meta)).unwrap();
     (10..20).for_each(|number| store.commit(some_batch(number, &mut rng)).unwrap());
     drop(store);
     let logs = files(folder.path(), is_log);
