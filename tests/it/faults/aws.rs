@@ -198,6 +198,7 @@ async fn credentials_that_go_and_come_back_hold_nothing_and_bill_everything() {
     assert!(product.records_unsent > 0 && product.records_held == 0, "{product:?}");
     give();
     eventually("everything is billed", async || billed(8)).await;
+    assert!(home.log().contains("AWS refuses the set-up"), "no call went out: {}", home.log());
     let held = ListRecordsRequest { state: RecordState::Held.into(), ..ListRecordsRequest::default() };
     assert_eq!(home.records(held).await, []);
 }
