@@ -1,6 +1,9 @@
 //! What is on disk, followed from commit to commit, and held against the model and AWS's truth.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use super::{Series, market::Taken, plan::CUSTOMERS, world::World};
 use crate::{
@@ -16,6 +19,9 @@ use crate::{
         values::{SealingState, decode},
     },
 };
+
+/// How early a clock that no one doubts may end a record.
+const TOLERANCE: Duration = Duration::from_mins(3);
 
 /// A row that a commit has changed.
 pub(super) enum Row {
@@ -191,6 +197,7 @@ impl Ledger {
         *self.placed.entry(entry.series).or_default() += amount(&entry.record, &entry.place);
         note_place(entry, attempts, world);
         check_against_truth(entry, world);
+        check_given_up(entry, world);
         entry.series
     }
 
@@ -377,6 +384,25 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
         },
     };
     world.trace.tell(kind, &format!("record {} after {attempts} attempts", entry.record.id));
+}
+
+/// Only a deadline that has passed ends a record that AWS might still take: a clock in doubt ends nothing.
+fn check_given_up(entry: &Entry, world: &World) {
+    let is_given_up = matches!(
+        entry.place,
+        Place::Settled(Outcome::RolledForward { .. } | Outcome::Held { reason: HoldReason::Missed, .. })
+    );
+    let deadline = world.rules.window.deadline(entry.record.hour);
+    let is_early = world.truth.now() < deadline.minus(TOLERANCE);
+    if !is_given_up || !is_early || entry.was_misled || world.is_misled() {
+        return;
+    }
+    if world.model().is_irregular(entry.series.customer) {
+        // A notice has brought the deadline forward, and a reopening has not brought it back.
+        world.trace.saw("given up for a notice's deadline");
+    } else {
+        world.trace.fault(format!("given up before its deadline, which is {deadline}: {:?}", entry.record));
+    }
 }
 
 /// What the agent believes of a record must be so (I5), and nothing may be billed twice.

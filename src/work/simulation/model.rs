@@ -126,6 +126,10 @@ impl Model {
         self.irregular.insert(customer);
     }
 
+    pub(super) fn is_irregular(&self, customer: usize) -> bool {
+        self.irregular.contains(&customer)
+    }
+
     /// What was acknowledged, and how much more may have counted.
     pub(super) fn sums(&self, series: Series) -> (u128, u128) {
         let acknowledged = self.acknowledged.get(&series).copied().unwrap_or_default();
