@@ -38,7 +38,8 @@ fn meter(body: &[u8]) -> bool {
         return false;
     };
     let lines = |answer: &Value, list: &str| answer[list].as_array().map_or(0, Vec::len);
-    let sent: Value = serde_json::from_slice(body).expect("an answered call is JSON");
+    // A number that is too large for us may stand where nobody reads it.
+    let Ok(sent) = serde_json::from_slice::<Value>(body) else { return true };
     assert_eq!(
         lines(&answer, "Results") + lines(&answer, "UnprocessedRecords"),
         lines(&sent, "UsageRecords")

@@ -1,5 +1,7 @@
 //! The request as JSON has it: types are right, values may be anything.
 
+use std::fmt::Display;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -60,7 +62,9 @@ pub(super) struct WireTag {
 
 impl WireCall {
     pub(super) fn read(body: &[u8]) -> Result<Self, Exception> {
-        let body: Body = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+        // All of it, also what is ignored.
+        let body = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
+        let body: Body = serde_json::from_str(body).map_err(|error| malformed(&error))?;
         let read = |echo: Value| WireFields::deserialize(&echo).map(|fields| WireRecord { fields, echo });
         let records = body.usage_records.map(|records| records.into_iter().map(read).collect()).transpose();
         Ok(Self { product_code: body.product_code, records: records.map_err(|error| malformed(&error))? })
@@ -73,7 +77,7 @@ impl WireCall {
     }
 }
 
-fn malformed(error: &serde_json::Error) -> Exception {
+fn malformed(error: &dyn Display) -> Exception {
     Kind::Serialization.because(format!("the body is not JSON of the expected form: {error}"))
 }
 
@@ -95,6 +99,12 @@ mod tests {
         ] {
             assert_eq!(WireCall::read(body.as_bytes()).unwrap_err().kind, Kind::Serialization, "{body}");
         }
+    }
+
+    #[test]
+    fn a_body_is_text_also_where_it_is_ignored() {
+        let call = WireCall::read(b"{\"UsageRecords\": [], \"New\": \"\xff\"}");
+        assert_eq!(call.unwrap_err().kind, Kind::Serialization);
     }
 
     #[test]
