@@ -203,9 +203,23 @@ pub fn rolled(record: &Record) -> Carry {
     let mut all = carried_in.clone();
     all.add(record.hour, *usage);
     let unbilled = all.newest(all.total().saturating_sub(*billed));
+    let origins = all.without(&unbilled);
     let parts = record.allocations.iter();
-    let tagged: Tagged = parts.filter_map(|part| Some((part.tags.as_ref()?, part.billed))).collect();
-    Carry { origins: all.without(&unbilled), tagged, level: None }
+    let tagged = parts.filter_map(|part| Some((part.tags.as_ref()?, part.billed))).collect();
+    Carry { tagged: without_rounding(tagged, origins.total()), origins, level: None }
+}
+
+/// What rounding added to the tagged parts was never used: the largest ones give it back.
+fn without_rounding(mut parts: Vec<(&TagSet, u128)>, used: u128) -> Tagged {
+    let total = parts.iter().fold(0_u128, |sum, (_, amount)| sum.saturating_add(*amount));
+    let mut excess = total.saturating_sub(used);
+    parts.sort_by(|(_, a), (_, b)| b.cmp(a));
+    for (_, amount) in &mut parts {
+        let given_back = excess.min(*amount);
+        *amount = amount.saturating_sub(given_back);
+        excess = excess.saturating_sub(given_back);
+    }
+    parts.into_iter().filter(|(_, amount)| *amount > 0).collect()
 }
 
 /// A person's decision about a held record.
@@ -243,6 +257,7 @@ impl DecisionKind {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::domain::tags::tests::tag_set;
     use proptest::prelude::*;
 
     pub(crate) fn sample(id: u64) -> Record {
@@ -309,6 +324,23 @@ pub(crate) mod tests {
         );
         let held = missed(&sample(1), &fresh, MissedPolicy::Hold, hour);
         assert!(matches!(held, Outcome::Held { reason: HoldReason::Missed, .. }));
+    }
+
+    #[test]
+    fn no_more_is_tagged_of_what_moves_on_than_was_used() {
+        let mut rounded = sample(1);
+        let part = |team, billed| Allocation {
+            tags: Some(tag_set(&[("team", team)])),
+            quantity: rounded.quantity,
+            billed,
+        };
+        rounded.allocations = vec![part("a", 1000), part("b", 2000)];
+        rounded.amounts = Amounts { usage: 2600, billed: 3000, rounded: 400, ..Amounts::default() };
+        let carry = rolled(&rounded);
+        let parts: Vec<u128> = carry.tagged.iter().map(|(_, amount)| amount).collect();
+        assert_eq!((carry.origins.total(), parts), (2600, vec![1000, 1600]));
+        rounded.amounts.usage = 700;
+        assert_eq!(rolled(&rounded).tagged.iter().map(|(_, amount)| amount).sum::<u128>(), 700);
     }
 
     proptest! {

@@ -63,6 +63,7 @@ async fn an_audit_finds_nothing_until_someone_has_been_at_the_ledger() {
     let wrong = format!("1:{}", "0".repeat(64));
     assert_eq!(audit(&["--data-dir", &folder, "--noted", &wrong]).status.code(), Some(1));
 
+    home.expect_damage();
     let altered = alter_a_receipt(&home);
     let found = audit(&["--data-dir", &folder]);
     assert_eq!(found.status.code(), Some(1));

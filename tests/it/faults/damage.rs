@@ -40,6 +40,7 @@ fn flip(path: &Path, offset: usize, mask: u8) {
 #[tokio::test]
 async fn a_flipped_bit_in_the_log_is_refused_with_the_files_name_and_advice() {
     let home = Home::new(ACCOUNT_PRODUCT, super::NOWHERE, None);
+    home.expect_damage();
     let agent = home.start().await;
     for quantity in [1, 10, 30] {
         record(&home, vec![event(ACME, "requests", quantity, "")]).await.unwrap();
@@ -63,6 +64,7 @@ async fn a_flipped_byte_in_any_table_is_refused_or_answered_with_the_fault() {
     let clock = clock_at("2026-11-22T10:59:00Z", 120.0);
     let (sandbox, _tasks) = sandbox(clock, tallyman::faces::sandbox::Faults::default()).await;
     let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    home.expect_damage();
     let agent = home.start().await;
     let one = |index: u32| event(ACME, "requests", 41, &format!("once-{index}"));
     let usage = || (0..USES).map(one).collect();

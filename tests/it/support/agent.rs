@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tallyman::base::{
@@ -56,6 +57,7 @@ pub(crate) struct Home {
     pub(crate) extra_args: Vec<String>,
     /// Overrides of the configuration, as `TALLYMAN__SECTION__KEY`, and what else the agent shall find.
     pub(crate) environment: Vec<(String, String)>,
+    is_damaged: AtomicBool,
 }
 
 impl Home {
@@ -69,6 +71,7 @@ impl Home {
             clock,
             extra_args: Vec::new(),
             environment: Vec::new(),
+            is_damaged: AtomicBool::new(false),
         };
         home.configure("", products, endpoint);
         home
@@ -160,6 +163,11 @@ impl Home {
         line.rsplit(' ').next()?.parse().ok()
     }
 
+    /// The test has been at the data folder, so that it need not be sound in the end.
+    pub(crate) fn expect_damage(&self) {
+        self.is_damaged.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) async fn channel(&self) -> Option<Channel> {
         Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.ok()
     }
@@ -190,6 +198,19 @@ impl Home {
             (!records.is_empty()).then_some(records)
         })
         .await
+    }
+}
+
+/// Whatever a test did, its ledger is sound in the end.
+impl Drop for Home {
+    fn drop(&mut self) {
+        let has_store = self.data_dir().join("db").exists();
+        if !has_store || self.is_damaged.load(Ordering::Relaxed) || std::thread::panicking() {
+            return;
+        }
+        let audited = binary().arg("audit").arg("--data-dir").arg(self.data_dir()).output().unwrap();
+        let (out, notes) = (String::from_utf8_lossy(&audited.stdout), String::from_utf8_lossy(&audited.stderr));
+        assert!(audited.status.success(), "{out}{notes}{}", self.log());
     }
 }
 
