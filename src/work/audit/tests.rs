@@ -75,7 +75,8 @@ impl Ledger {
 
     fn settle(&mut self, record: &Record, outcome: Outcome) {
         let done = Settlement::Done(Arc::new(record.clone()), 1, outcome);
-        self.write(|books, _, now, batch| books.settle(&done, now, batch));
+        let settled = self.write(|books, store, now, batch| books.settle(&done, store, now, batch).unwrap());
+        assert!(settled.is_some());
     }
 
     fn decide(&mut self, record: &Record, kind: DecisionKind) {

@@ -29,12 +29,32 @@ pub enum Settlement {
     Missed(Arc<Record>, Delivery),
 }
 
+impl Settlement {
+    fn record(&self) -> RecordId {
+        match self {
+            Self::Pending(id, _) => *id,
+            Self::Done(record, ..) | Self::Missed(record, _) => record.id,
+        }
+    }
+}
+
 impl Books {
-    pub fn settle(&mut self, settlement: &Settlement, now: Timestamp, batch: &mut Batch) -> Option<Settled> {
+    /// Writes down what became of a record. News of one that is not pending any more says nothing: to settle a record
+    /// twice could carry its usage twice.
+    pub fn settle(
+        &mut self,
+        settlement: &Settlement,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Option<Settled>, StoreError> {
+        if !self.is_pending(settlement.record(), store)? {
+            return Ok(None);
+        }
         let (record, attempts, outcome) = match settlement {
             Settlement::Pending(id, delivery) => {
                 batch.put(Table::Deliveries, keys::record(*id), encode(delivery));
-                return None;
+                return Ok(None);
             }
             Settlement::Done(record, attempts, outcome) => {
                 self.note_answer(record, outcome, batch);
@@ -49,10 +69,15 @@ impl Books {
         self.write_settled(&settled, batch);
         batch.delete(Table::Records, key);
         batch.delete(Table::Deliveries, key);
+        self.unpended.insert(record.id);
         self.tally.note_not_pending(&settled.record.product);
         self.tally.note_settled(&settled);
         self.wait_for_subscription(&settled, now);
-        Some(settled)
+        Ok(Some(settled))
+    }
+
+    fn is_pending(&self, id: RecordId, store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(!self.unpended.contains(&id) && store.get(Table::Records, &keys::record(id))?.is_some())
     }
 
     /// Puts a record among the held ones or into the ledger, with its line in the journal.

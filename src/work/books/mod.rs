@@ -91,6 +91,8 @@ pub struct Books {
     waiting: BTreeSet<(Timestamp, RecordId)>,
     /// Held records that the batch in the making takes away: the store still shows them.
     unheld: HashSet<RecordId>,
+    /// Pending records that it settles.
+    unpended: HashSet<RecordId>,
     next_record: RecordId,
     dedup: Dedup,
     subjects: Subjects,
@@ -180,6 +182,7 @@ impl Books {
             closing: BTreeSet::new(),
             waiting: BTreeSet::new(),
             unheld: HashSet::new(),
+            unpended: HashSet::new(),
             subjects: Subjects::default(),
             producers: HashMap::new(),
             tally: Tally::default(),
@@ -320,6 +323,7 @@ impl Books {
         self.dedup.committed();
         self.subjects.committed();
         self.unheld.clear();
+        self.unpended.clear();
     }
 
     fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {

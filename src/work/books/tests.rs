@@ -17,7 +17,7 @@ use crate::{
     domain::{
         bucket::Usage,
         customer::State,
-        record::{Amounts, Decision, DecisionKind, Outcome, Record},
+        record::{Amounts, Decision, DecisionKind, Delivery, Outcome, Record},
         tags::tests::tag_set,
     },
     work::{
@@ -185,9 +185,9 @@ impl World {
                 }
             })
             .collect();
-        self.commit(|books, _, now, batch| {
+        self.commit(|books, store, now, batch| {
             for settlement in &settlements {
-                books.settle(settlement, now, batch);
+                books.settle(settlement, store, now, batch).unwrap();
             }
         });
     }
@@ -496,10 +496,10 @@ fn a_decision_is_written_down_for_ever_and_the_sum_stays_whole() {
     seal_all(&mut world);
     let pending: Vec<_> = load::pending_after(&world.store, RecordId(0), 99).unwrap();
     let pending: Vec<_> = pending.into_iter().filter(|(record, _)| record.bills_something()).collect();
-    write(&mut world, |books, _, now, batch| {
+    write(&mut world, |books, store, now, batch| {
         for (record, _) in &pending {
             let held = Outcome::Held { reason: HoldReason::OutcomeUnknown, detail: "".into() };
-            books.settle(&Settlement::Done(Arc::new(record.clone()), 1, held), now, batch);
+            books.settle(&Settlement::Done(Arc::new(record.clone()), 1, held), store, now, batch).unwrap();
         }
     });
     for ((record, _), kind) in pending.iter().zip(DecisionKind::ALL) {
@@ -565,8 +565,8 @@ fn two_decisions_in_one_batch_are_one() {
     seal_all(&mut world);
     let record = Arc::new(of_dimension(&world, "requests").remove(0));
     let held = Outcome::Held { reason: HoldReason::NotSubscribed, detail: "".into() };
-    write(&mut world, |books, _, now, batch| {
-        books.settle(&Settlement::Done(record.clone(), 1, held), now, batch)
+    write(&mut world, |books, store, now, batch| {
+        books.settle(&Settlement::Done(record.clone(), 1, held), store, now, batch).unwrap()
     });
     world.now = world.now.plus(Duration::from_hours(5));
     let decision =
@@ -597,7 +597,7 @@ fn a_customer_without_a_subscription_claims_no_zeros_and_is_tried_again_slowly()
         1,
         Outcome::Held { reason: HoldReason::NotSubscribed, detail: "".into() },
     );
-    write(&mut world, |books, _, now, batch| books.settle(&refused, now, batch));
+    write(&mut world, |books, store, now, batch| books.settle(&refused, store, now, batch).unwrap());
     crash(&mut world);
     let sealed_before = world.books.last_record();
     world.now = world.now.plus(Duration::from_hours(1));
@@ -608,10 +608,38 @@ fn a_customer_without_a_subscription_claims_no_zeros_and_is_tried_again_slowly()
         write(&mut world, |books, store, now, batch| books.retry_slowly(store, now, batch).unwrap());
     assert_eq!(resumed.len(), 1);
     let accepted = Outcome::Accepted { receipt: "r".into(), presumed: false };
-    write(&mut world, |books, _, now, batch| {
-        books.settle(&Settlement::Done(record, 2, accepted), now, batch);
+    write(&mut world, |books, store, now, batch| {
+        books.settle(&Settlement::Done(record, 2, accepted), store, now, batch).unwrap();
     });
     world.now = world.now.plus(Duration::from_hours(1));
     seal_all(&mut world);
     assert_eq!(world.books.last_record().0, sealed_before.0 + 4, "zeros again");
+}
+
+#[test]
+fn a_record_is_settled_once_whatever_news_comes_of_it() {
+    let mut world = World::new(1);
+    world.rules.missed = MissedPolicy::RollForward;
+    crash(&mut world);
+    let hour = Hour::containing(world.now);
+    count(&mut world, sample::entry(ACCOUNTS[0], 0, hour, 7));
+    world.now = world.now.plus(Duration::from_mins(40));
+    seal_all(&mut world);
+    let record = Arc::new(of_dimension(&world, "requests").remove(0));
+    let missed = Settlement::Missed(record.clone(), Delivery::default());
+    let accepted = Outcome::Accepted { receipt: "r".into(), presumed: false };
+    let accepted = Settlement::Done(record.clone(), 1, accepted);
+    let begun = Settlement::Pending(record.id, Delivery::default().attempted());
+    write(&mut world, |books, store, now, batch| {
+        let mut settle = |settlement| books.settle(settlement, store, now, batch).unwrap().is_some();
+        assert_eq!([&missed, &missed, &accepted, &begun].map(&mut settle), [true, false, false, false]);
+    });
+    write(&mut world, |books, store, now, batch| {
+        for settlement in [&missed, &accepted, &begun] {
+            assert_eq!(books.settle(settlement, store, now, batch).unwrap(), None);
+        }
+    });
+    crash(&mut world);
+    assert_eq!(world.books.tally().open_units.values().sum::<u128>(), 7, "carried once");
+    assert_eq!(audit(&world.store, Known::default(), &mut |_| true).unwrap().faults, []);
 }

@@ -267,8 +267,9 @@ impl Committer {
     /// Writes down what became of records; returns those that are settled now.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Settled>, CommitError> {
         self.submit(move |ledger| {
-            let settle = |settlement| ledger.books.settle(settlement, ledger.now, ledger.batch);
-            Ok(settlements.iter().filter_map(settle).collect())
+            let Ledger { books, store, now, batch } = ledger;
+            let settle = |settlement| books.settle(settlement, *store, *now, batch).transpose();
+            settlements.iter().filter_map(settle).collect()
         })
         .await
     }

@@ -366,7 +366,9 @@ impl Submitter {
             let settlement = |entry: &Entry| Settlement::Missed(entry.record.clone(), entry.delivery.clone());
             for settled in self.committer.settle(missed.iter().map(settlement).collect()).await? {
                 note_settled(&settled);
-                self.outbox.remove(settled.record.id);
+            }
+            for entry in &missed {
+                self.outbox.remove(entry.record.id);
             }
         }
     }

@@ -209,7 +209,8 @@ impl Drop for Home {
             return;
         }
         let audited = binary().arg("audit").arg("--data-dir").arg(self.data_dir()).output().unwrap();
-        let (out, notes) = (String::from_utf8_lossy(&audited.stdout), String::from_utf8_lossy(&audited.stderr));
+        let (out, notes) =
+            (String::from_utf8_lossy(&audited.stdout), String::from_utf8_lossy(&audited.stderr));
         assert!(audited.status.success(), "{out}{notes}{}", self.log());
     }
 }
