@@ -4,6 +4,8 @@ pub mod audit;
 pub mod books;
 pub mod committer;
 pub mod delta;
+#[cfg(test)]
+mod desk;
 pub mod pace;
 pub mod phase;
 pub mod roster;
