@@ -49,13 +49,22 @@ impl Balances {
     }
 }
 
-/// Whether all that was acknowledged was counted (I3), by what the application and the books say of one series.
-pub fn durable(place: &Place, acknowledged: u128, counted: u128) -> Option<Fault> {
-    (counted < acknowledged).then(|| Fault {
-        invariant: Invariant::Durable,
+/// Whether all that was acknowledged is somewhere (I1), by what the application and the books say of one series.
+pub fn conserved(place: &Place, acknowledged: u128, found: u128) -> Option<Fault> {
+    (found < acknowledged).then(|| Fault {
+        invariant: Invariant::Conservation,
         place: place.clone(),
-        amount: signed(acknowledged).saturating_sub(signed(counted)),
-        what: "usage was acknowledged and is not there".to_owned(),
+        amount: signed(acknowledged).saturating_sub(signed(found)),
+        what: "usage was lost".to_owned(),
+    })
+}
+
+/// Whether what has just been acknowledged is on disk (I3).
+pub fn durable(place: &Place, acknowledged: u128, on_disk: u128) -> Option<Fault> {
+    conserved(place, acknowledged, on_disk).map(|lost| Fault {
+        invariant: Invariant::Durable,
+        what: "usage was acknowledged, and is not on disk".to_owned(),
+        ..lost
     })
 }
 
@@ -188,7 +197,11 @@ mod tests {
     fn what_was_acknowledged_is_there_and_no_more_than_was_offered() {
         let place = Place::series("p", "c", "d");
         assert_eq!((durable(&place, 5, 5), once(&place, 7, 7)), (None, None));
-        assert_eq!(durable(&place, 5, 3).unwrap().amount, 2);
+        let lost = [conserved(&place, 5, 3), durable(&place, 5, 3)].map(Option::unwrap);
+        assert_eq!(
+            lost.map(|fault| (fault.invariant, fault.amount)),
+            [(Invariant::Conservation, 2), (Invariant::Durable, 2)]
+        );
         assert_eq!(once(&place, 7, 8).unwrap().amount, -1);
     }
 

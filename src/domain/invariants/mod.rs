@@ -14,9 +14,9 @@ use super::{
     time::Hour,
 };
 
-pub use ledger::{Balances, Numbers, Slots, durable, once};
+pub use ledger::{Balances, Numbers, Slots, conserved, durable, once};
 pub use open::{OpenBucket, Watermarks, within};
-pub use record::{call, record, sent_in_window, unchanged};
+pub use record::{after_its_hour, before_its_deadline, call, record, unchanged};
 
 /// The invariants of ARCHITECTURE.md, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -67,27 +67,24 @@ pub fn call<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Fault> {
     misfits.map(fault).collect()
 }
 
-/// Whether a record that is sent at `now` is in its window (I7). Only a closing customer's hour may be sent before its
-/// end.
-pub fn sent_in_window(
-    record: &Record,
-    deadline: Timestamp,
-    is_closing: bool,
-    now: Timestamp,
-) -> Option<Fault> {
-    let what = if now >= deadline {
-        "a record was sent past its deadline"
-    } else if now < record.hour.end() && !is_closing {
-        "a record was sent before its hour was over"
-    } else {
-        return None;
-    };
-    Some(Fault {
+/// Whether a record that is sealed or sent at `now` is of an hour that is over (I7). Only that of a closing customer need
+/// not be.
+pub fn after_its_hour(record: &Record, now: Timestamp) -> Option<Fault> {
+    (now < record.hour.end()).then(|| out_of_window(record, "a record of an hour that is not over"))
+}
+
+/// Whether a record that is sent at `now` is in time (I7).
+pub fn before_its_deadline(record: &Record, deadline: Timestamp, now: Timestamp) -> Option<Fault> {
+    (now >= deadline).then(|| out_of_window(record, "a record was sent past its deadline"))
+}
+
+fn out_of_window(record: &Record, what: &str) -> Fault {
+    Fault {
         invariant: Invariant::InTheWindow,
         place: Place::from(record),
         amount: signed(record.amounts.billed),
         what: what.to_owned(),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -158,10 +155,9 @@ mod tests {
     #[test]
     fn a_record_is_sent_after_its_hour_and_before_its_deadline() {
         let record = sample(1);
-        let (end, deadline) = (record.hour.end(), record.hour.next().end());
-        assert_eq!(sent_in_window(&record, deadline, false, end), None);
-        assert!(sent_in_window(&record, deadline, true, deadline).is_some());
-        assert!(sent_in_window(&record, deadline, false, record.hour.start()).is_some());
-        assert_eq!(sent_in_window(&record, deadline, true, record.hour.start()), None);
+        let (start, end) = (record.hour.start(), record.hour.end());
+        assert_eq!((after_its_hour(&record, end), before_its_deadline(&record, end, start)), (None, None));
+        assert!(after_its_hour(&record, start).is_some());
+        assert!(before_its_deadline(&record, end, end).is_some());
     }
 }

@@ -44,9 +44,7 @@ pub(super) fn check_invariants(store: &MemoryStore, world: &World) {
         world.trace.fault("I1: the store does not hold what was committed");
     }
     let report = audit(store, Known::default(), &mut |_| true).unwrap();
-    for fault in report.faults {
-        world.trace.fault(format!("the audit finds {fault}"));
-    }
+    world.trace.faults(report.faults);
 }
 
 /// What operators are told of the books is what is on disk.

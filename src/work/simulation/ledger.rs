@@ -9,6 +9,7 @@ use super::{Series, market::Taken, plan::CUSTOMERS, world::World};
 use crate::{
     domain::{
         bucket::Bucket,
+        invariants,
         product::Catalog,
         record::{Delivery, HoldReason, Outcome, Record, RecordId, Settled, Slot},
         time::Hour,
@@ -19,6 +20,9 @@ use crate::{
         values::{SealingState, decode},
     },
 };
+
+/// Whether all that was acknowledged is there: at any time (I1), or right after it was acknowledged (I3).
+type IsThere = fn(&invariants::Place, u128, u128) -> Option<invariants::Fault>;
 
 /// How early a clock that no one doubts may end a record.
 const TOLERANCE: Duration = Duration::from_mins(3);
@@ -168,7 +172,7 @@ impl Ledger {
             }
         }
         for series in touched {
-            self.check_sum(series, world);
+            self.check_sum(series, invariants::conserved, world);
         }
         if let Some(state) = sealing {
             self.move_watermark(&state, world);
@@ -189,9 +193,7 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&id) else {
             return self.seal(record, place, world);
         };
-        if entry.record != record {
-            world.trace.fault(format!("I2: a record was {:?} and is {record:?}", entry.record));
-        }
+        world.trace.faults(invariants::unchanged(&entry.record, &record));
         *self.placed.entry(entry.series).or_default() -= amount(&entry.record, &entry.place);
         entry.place = place;
         *self.placed.entry(entry.series).or_default() += amount(&entry.record, &entry.place);
@@ -207,14 +209,11 @@ impl Ledger {
         if let Some(other) = self.slots.insert(record.slot(), record.id) {
             world.trace.fault(format!("I6: record {other} has the slot of {record:?}"));
         }
-        let parts: u128 = record.allocations.iter().map(|part| part.billed).sum();
-        if !record.allocations.is_empty() && parts != record.amounts.billed {
-            world.trace.fault(format!("I10: the parts do not add up: {record:?}"));
-        }
+        world.trace.faults(invariants::record(&record));
         let was_closing = world.closings().contains_key(&series.customer);
         let was_misled = world.is_misled();
-        if world.truth.now() < record.hour.end() && !was_closing && !was_misled {
-            world.trace.fault(format!("I7: sealed before its hour was over: {record:?}"));
+        if !was_closing && !was_misled {
+            world.trace.faults(invariants::after_its_hour(&record, world.truth.now()));
         }
         let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
         if !adds_up {
@@ -232,24 +231,20 @@ impl Ledger {
         series
     }
 
-    /// Everything that was acknowledged is somewhere, and nothing else (I1).
-    fn check_sum(&self, series: Series, world: &World) {
+    /// Everything that was acknowledged is somewhere, and nothing else (I1, I3, I4).
+    fn check_sum(&self, series: Series, is_there: IsThere, world: &World) {
         let placed = self.placed.get(&series).copied().unwrap_or_default();
-        let name = || series.name(world.catalog());
+        let place = series.place(world.catalog());
         if series.dimension(world.catalog()).aggregate.adds_up() {
             let (acknowledged, limbo) = world.model().sums(series);
-            if placed < acknowledged {
-                world.trace.fault(format!("I1: {} lost {} of {acknowledged}", name(), acknowledged - placed));
-            }
-            if placed > acknowledged + limbo {
-                let (more, most) = (placed - acknowledged - limbo, acknowledged + limbo);
-                world.trace.fault(format!("I1: {} has {more} more than the {most} that were sent", name()));
-            }
+            world.trace.faults(is_there(&place, acknowledged, placed));
+            world.trace.faults(invariants::once(&place, acknowledged + limbo, placed));
             return;
         }
         let told = self.levels.get(&series).copied().unwrap_or_default();
         if placed != told {
-            world.trace.fault(format!("I1: {} came to {told}, and {placed} is placed", name()));
+            let name = series.name(world.catalog());
+            world.trace.fault(format!("I1: {name} came to {told}, and {placed} is placed"));
         }
     }
 
@@ -257,7 +252,7 @@ impl Ledger {
     pub(super) fn check_sums(&self, world: &World) {
         for customer in 0..CUSTOMERS.len() {
             for dimension in 0..world.catalog().products().next().unwrap().1.dimensions.len() {
-                self.check_sum(Series { customer, dimension }, world);
+                self.check_sum(Series { customer, dimension }, invariants::durable, world);
             }
         }
     }

@@ -1,17 +1,18 @@
 //! Calls to AWS: each is checked, and may fail in every way that calls do.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
 use super::{
     market::{Market, Taken, Weather},
-    plan::{CODE, CUSTOMERS, chance},
+    plan::{CUSTOMERS, chance},
     world::World,
 };
 use crate::{
     domain::{
         answer::{Line, Reply},
+        invariants,
         record::Record,
         time::Timestamp,
     },
@@ -130,17 +131,10 @@ fn fate(world: &World) -> Fate {
 
 /// What must hold of each call, whatever comes of it (I2, I6, I7).
 fn check(world: &World, records: &Records) {
-    let fault = |what: String| world.trace.fault(what);
-    if records.len() > 25 {
-        fault(format!("I6: a call with {} records", records.len()));
-    }
-    let slots: BTreeSet<_> = records.iter().map(|record| record.slot()).collect();
-    if slots.len() < records.len() || records.iter().any(|record| &*record.product != CODE) {
-        fault(format!("I6: a call of two products, or with a slot twice: {records:?}"));
-    }
+    world.trace.faults(invariants::call(records.iter().map(|record| &**record)));
     for record in records {
         if let Some(first) = world.market().note_sight(record) {
-            fault(format!("I2: record {} was {first:?} and is sent as {record:?}", record.id));
+            world.trace.faults(invariants::unchanged(&first, record));
         }
         check_time(world, record);
     }
@@ -151,15 +145,13 @@ fn check_time(world: &World, record: &Record) {
     let customer = CUSTOMERS.iter().position(|(key, _)| *key == &*record.customer).unwrap();
     let closing = world.closings().get(&customer).copied();
     let is_closing = world.ledger().was_closing(record.id);
-    if truth < record.hour.end() && !is_closing && !world.ledger().was_misled(record.id) {
-        world.trace.fault(format!("I7: sent before its hour was over: {record:?}"));
+    if !is_closing && !world.ledger().was_misled(record.id) {
+        world.trace.faults(invariants::after_its_hour(record, truth));
     }
     let last = closing.filter(|(_, told)| *told < truth.minus(UNDER_WAY));
     let last = last.map_or(Timestamp::MAX, |(noticed, _)| noticed.plus(Duration::from_hours(1)));
     let deadline = world.rules.window.deadline(record.hour).min(last);
-    if clock >= deadline {
-        world.trace.fault(format!("I7: sent past its deadline, which was {deadline}: {record:?}"));
-    }
+    world.trace.faults(invariants::before_its_deadline(record, deadline, clock));
 }
 
 /// What AWS makes of a call that reaches it.

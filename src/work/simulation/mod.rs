@@ -12,7 +12,7 @@
 //!
 //! - [`model`] is the reference: what was acknowledged, and what each hour must come to. It knows nothing of how.
 //! - [`ledger`] follows what each commit puts on disk, and holds it against the model and against AWS's own truth.
-//! - [`invariants`] adds up again what a store holds, after some crashes and at the end.
+//! - [`invariants`] audits what a store holds, after some crashes and at the end.
 //! - [`market`] is that truth, and checks each call.
 //!
 //! A fault names its seed; `make sim SEED=...` runs it again, and prints what happened.

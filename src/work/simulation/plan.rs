@@ -7,6 +7,7 @@ use crate::{
     domain::{
         deadline::Window,
         identity::{Identity, IdentityMode},
+        invariants::Place,
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
         quantity::{Rounding, Unit},
         record::MissedPolicy,
@@ -119,6 +120,10 @@ impl Series {
 
     pub(super) fn name(self, catalog: &Catalog) -> String {
         format!("{}/{}", self.key(), self.dimension(catalog).name)
+    }
+
+    pub(super) fn place(self, catalog: &Catalog) -> Place {
+        Place::series(CODE, self.key(), &self.dimension(catalog).name)
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Coverage, Report};
-use crate::{base::clock::Clock, domain::time::Timestamp};
+use crate::{
+    base::clock::Clock,
+    domain::{invariants::Fault, time::Timestamp},
+};
 
 pub(super) struct Trace {
     truth: Clock,
@@ -47,6 +50,10 @@ impl Trace {
         let what = what.into();
         self.note(format!("FAULT {what}"));
         self.inner().fault.get_or_insert(what);
+    }
+
+    pub(super) fn faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        faults.into_iter().for_each(|fault| self.fault(fault.to_string()));
     }
 
     pub(super) fn has_fault(&self) -> bool {
