@@ -256,4 +256,12 @@ mod tests {
         let newest = Record { hour: Hour::from_index(499), ..sample(2) };
         assert!(slots.next(&newest).is_some(), "the newest are known");
     }
+
+    #[test]
+    fn an_hour_is_remembered_as_a_whole() {
+        let mut slots = Slots::default();
+        let of = |number: usize| Record { dimension: number.to_string().into(), ..sample(1) };
+        assert!((0..2 * MAX_SLOTS).all(|number| slots.next(&of(number)).is_none()));
+        assert!(slots.next(&of(0)).is_some());
+    }
 }

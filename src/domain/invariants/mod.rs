@@ -21,15 +21,24 @@ pub use record::{after_its_hour, before_its_deadline, call, record, unchanged};
 /// The invariants of ARCHITECTURE.md, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
-    Conservation = 1,
-    Frozen = 2,
-    Durable = 3,
-    Once = 4,
-    NoExitButTwo = 5,
-    OneSlot = 6,
-    InTheWindow = 7,
-    ZeroIsAClaim = 8,
-    Bounded = 9,
+    /// What was acknowledged is accepted, under way, open, held or written off.
+    Conservation,
+    /// A sealed record never changes.
+    Frozen,
+    /// Nothing is acknowledged before it is on disk.
+    Durable,
+    /// An event counts once.
+    Once,
+    /// A record leaves only by acceptance or by a decision.
+    NoExitButTwo,
+    /// A customer, dimension and hour is one record.
+    OneSlot,
+    /// Nothing is sealed before its time or sent past its deadline.
+    InTheWindow,
+    /// A sealed hour takes no more usage.
+    ZeroIsAClaim,
+    /// Everything stays within its limit.
+    Bounded,
 }
 
 impl Invariant {
@@ -44,20 +53,6 @@ impl Invariant {
         Self::ZeroIsAClaim,
         Self::Bounded,
     ];
-
-    pub const fn says(self) -> &'static str {
-        match self {
-            Self::Conservation => "what was acknowledged is accepted, under way, open, held or written off",
-            Self::Frozen => "a sealed record never changes",
-            Self::Durable => "nothing is acknowledged before it is on disk",
-            Self::Once => "an event counts once",
-            Self::NoExitButTwo => "a record leaves only by acceptance or by a decision",
-            Self::OneSlot => "a customer, dimension and hour is one record",
-            Self::InTheWindow => "nothing is sealed before its time or sent past its deadline",
-            Self::ZeroIsAClaim => "a sealed hour takes no more usage",
-            Self::Bounded => "everything stays within its limit",
-        }
-    }
 }
 
 impl fmt::Display for Invariant {

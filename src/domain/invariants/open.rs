@@ -145,7 +145,9 @@ mod tests {
         let zero = Record { amounts: Amounts::default(), ..of(SEALED.next()) };
         assert_eq!(watermarks.record(&zero).unwrap().invariant, Invariant::ZeroIsAClaim);
         assert_eq!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)), None);
-        assert_eq!(watermarks.bucket(&open(SEALED, "acme", &bucket)).unwrap().amount, 7);
+        let left = watermarks.bucket(&open(SEALED, "acme", &bucket)).unwrap();
+        let place = Place { hour: Some(SEALED), ..Place::series("prod", "acme", "requests") };
+        assert_eq!((left.amount, left.place), (7, place));
     }
 
     #[test]
@@ -178,6 +180,7 @@ mod tests {
 
     #[test]
     fn limits_hold() {
+        assert_eq!(open(SEALED, "acme", &bucket_of(MAX_TOTAL)).faults(), []);
         let bucket = bucket_of(MAX_TOTAL + 1);
         assert_eq!(open(SEALED, "acme", &bucket).faults()[0].invariant, Invariant::Bounded);
         assert_eq!(within("limits.max_customers", 3, 3), None);

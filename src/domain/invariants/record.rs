@@ -90,7 +90,10 @@ fn out_of_window(record: &Record, what: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::{Allocation, tests::sample};
+    use crate::domain::{
+        quantity::Quantity,
+        record::{Allocation, tests::sample},
+    };
 
     fn found(faults: &[Fault]) -> Vec<(Invariant, i128)> {
         faults.iter().map(|fault| (fault.invariant, fault.amount)).collect()
@@ -128,6 +131,19 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_no_more_allocations_than_aws_takes() {
+        let mut split = sample(1);
+        let part = Allocation { tags: None, quantity: "0.001".parse().unwrap(), billed: 1 };
+        for parts in [MAX_ALLOCATIONS, MAX_ALLOCATIONS + 1] {
+            split.allocations = vec![part.clone(); parts];
+            split.amounts = Amounts { usage: parts as u128, billed: parts as u128, ..Amounts::default() };
+            split.quantity = Quantity::from_micros(parts as u64 * 1000).unwrap();
+            let faults = found(&record(&split));
+            assert_eq!(faults.contains(&(Invariant::Bounded, 0)), parts > MAX_ALLOCATIONS, "{faults:?}");
+        }
+    }
+
+    #[test]
     fn a_quantity_stands_for_what_is_billed() {
         let mut silent = sample(1);
         silent.quantity = "0".parse().unwrap();
@@ -139,7 +155,15 @@ mod tests {
         assert_eq!(unchanged(&sample(1), &sample(1)), None);
         let mut other = sample(1);
         other.timestamp = other.hour.end();
-        assert!(unchanged(&sample(1), &other).is_some());
+        let fault = unchanged(&sample(1), &other).unwrap();
+        assert_eq!(
+            fault.place,
+            Place {
+                hour: Some(other.hour),
+                record: Some(other.id),
+                ..Place::series("prod", "acme", "requests")
+            }
+        );
         let less = Record { amounts: Amounts { billed: 3, ..sample(1).amounts }, ..sample(1) };
         assert_eq!(unchanged(&sample(1), &less).unwrap().amount, 2);
     }

@@ -229,3 +229,30 @@ fn a_line_with_two_names_of_the_buyer_fits_either() {
         assert_eq!(reconcile(&[record], &[line], now()).matched, 1);
     }
 }
+
+#[test]
+fn the_dangerous_findings_come_first_and_each_by_the_hour() {
+    let ledger: Vec<LedgerLine> = [30, 0, 12].map(|slot| ledger_line(slot, 5, 0)).into();
+    let mut unknown = trail_line(&ledger_line(25, 5, 0));
+    unknown.receipt = "unknown".into();
+    let trail = [unknown];
+    let report = reconcile(&ledger, &trail, now());
+    let found: Vec<_> = report.differences.iter().map(|found| (found.finding, found.hour())).collect();
+    let hour = |slot: u32| Some(Hour::from_index(498_000 + slot / 12));
+    assert_eq!(
+        found,
+        [
+            (Finding::NotInLedger, hour(25)),
+            (Finding::NotInCloudTrail, hour(0)),
+            (Finding::NotInCloudTrail, hour(12)),
+            (Finding::NotInCloudTrail, hour(30)),
+        ]
+    );
+}
+
+#[test]
+fn only_what_cloudtrail_does_not_show_yet_may_pass() {
+    assert!(Finding::NotInCloudTrailYet.may_pass());
+    assert!(!Finding::NotInCloudTrail.may_pass() && !Finding::AcceptedTwice.may_pass());
+    assert_eq!(Finding::NotAcceptedHere.name(), "not_accepted_here");
+}
