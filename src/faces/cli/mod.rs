@@ -12,8 +12,6 @@ mod demo;
 mod emit;
 mod exit;
 mod export;
-#[cfg(test)]
-mod finance_tests;
 mod held;
 mod ledger;
 mod output;

@@ -1,6 +1,6 @@
 //! `export` and `reconcile` against a server with canned answers.
 
-use super::tests::{Canned, accepted, held, run_line};
+use super::{Canned, accepted, held, run_line};
 use crate::base::proto::{LedgerRecord, RecordState};
 
 #[tokio::test]
