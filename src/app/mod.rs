@@ -232,7 +232,6 @@ fn limits(config: &Config) -> Limits {
         customers: u64::try_from(limits.max_customers).ok(),
         open_buckets: u64::try_from(limits.max_open_buckets).ok(),
         open_subjects: Some(limits.max_open_subjects),
-        open_tag_sets: u64::try_from(limits.max_open_tag_sets).ok(),
     }
 }
 

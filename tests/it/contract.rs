@@ -311,13 +311,14 @@ async fn an_outage_longer_than_the_window_loses_nothing() {
     carry.extend(ids.iter().map(String::as_str));
     assert!(cli(&home, &carry).status.success());
     eventually("everything is billed", async || (units(&sandbox, ACME) == used).then_some(())).await;
-    let later = records(&home, RecordState::Accepted, "requests").await;
-    let origins: Vec<i64> =
-        later.iter().flat_map(|record| &record.origins).map(|origin| origin.hour_unix_seconds).collect();
-    assert!(
-        held.iter().all(|record| origins.contains(&record.hour_unix_seconds)),
-        "carried usage shows its origin"
-    );
+    // The agent knows of it a moment after the sandbox.
+    eventually("carried usage shows its origin", async || {
+        let later = records(&home, RecordState::Accepted, "requests").await;
+        let origins: Vec<i64> =
+            later.iter().flat_map(|record| &record.origins).map(|origin| origin.hour_unix_seconds).collect();
+        held.iter().all(|record| origins.contains(&record.hour_unix_seconds)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

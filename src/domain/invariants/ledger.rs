@@ -138,8 +138,8 @@ pub struct Slots {
     taken: usize,
 }
 
-/// More than AWS takes in an hour, in some 50 MB.
-const MAX_SLOTS: usize = if cfg!(test) { 100 } else { 1 << 20 };
+/// In some 12 MB. An hour is remembered as a whole all the same.
+const MAX_SLOTS: usize = if cfg!(test) { 100 } else { 1 << 18 };
 
 impl Slots {
     pub fn next(&mut self, record: &Record) -> Option<Fault> {

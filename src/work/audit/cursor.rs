@@ -4,7 +4,8 @@ use std::vec;
 
 use crate::worlds::store::{Pair, Rows, StoreError, Table};
 
-const PAGE: usize = 1000;
+/// A record may take up to a megabyte, and several cursors read at a time, beside a running agent.
+const PAGE: usize = 32;
 
 pub(super) struct Cursor<'a> {
     rows: &'a dyn Rows,

@@ -84,7 +84,13 @@ impl Audit<'_> {
             self.note([broken(last, "the journal's last line is not what it was")]);
         }
         if let Some((line, _)) = noted {
-            self.note([broken(line, "it is not there with the hash that was noted down")]);
+            let is_dropped = line < head.first_line;
+            let what = if is_dropped {
+                "it was noted down, and has been dropped for its age: note a later one"
+            } else {
+                "it is not there with the hash that was noted down"
+            };
+            self.note([broken(line, what)]);
         }
         self.report.lines = head.lines;
         self.report.last_line = head.last;

@@ -1,7 +1,7 @@
 //! Checks the invariants over the whole store, in one pass over each table.
 //!
-//! Works on any snapshot: a running agent's, or a folder's that no agent uses. A row that cannot be read is a fault like
-//! another; only a store that cannot be read ends the audit.
+//! Works on any snapshot: a running agent's, or a folder's that no agent uses. A record, a bucket or a line that cannot be
+//! read is a fault like another; only what nothing makes sense without ends the audit.
 
 mod cursor;
 mod journal;
@@ -36,7 +36,6 @@ pub struct Limits {
     pub customers: Option<u64>,
     pub open_buckets: Option<u64>,
     pub open_subjects: Option<u64>,
-    pub open_tag_sets: Option<u64>,
 }
 
 /// What an audit has found.

@@ -23,7 +23,7 @@ impl Audit<'_> {
     pub(super) fn open_buckets(&mut self) -> Result<(), AuditError> {
         let mut tagged = self.tagged_sums()?;
         let mut rows = Cursor::new(self.rows, Table::Buckets);
-        let mut subjects = 0_u64;
+        let (mut subjects, mut used) = (0_u64, 0_u64);
         while let Some((key, value)) = rows.next()? {
             self.count_row()?;
             self.report.open_buckets += 1;
@@ -45,20 +45,20 @@ impl Audit<'_> {
             self.note(self.watermarks.bucket(&open));
             self.balances.found(&keys::series(product, customer, dimension), bucket.carried.total());
             subjects = subjects.saturating_add(bucket.usage.subjects());
+            used += u64::from(bucket.carried.is_empty());
         }
         self.note(tagged.into_keys().filter_map(|key| Some(without_bucket(BucketKey::decode(&key)?))));
-        let buckets = self.report.open_buckets;
-        self.note(limit("limits.max_open_buckets", self.known.limits.open_buckets, buckets));
-        self.note(limit("the most open subjects", self.known.limits.open_subjects, subjects));
+        // What earlier hours leave is carried whatever the limit, since to refuse it would be to lose it.
+        self.note(limit("limits.max_open_buckets", self.known.limits.open_buckets, used));
+        self.note(limit("limits.max_open_subjects", self.known.limits.open_subjects, subjects));
         Ok(())
     }
 
     fn tagged_sums(&mut self) -> Result<TaggedSums, AuditError> {
         let mut sums = TaggedSums::new();
-        let (mut rows, mut sets) = (Cursor::new(self.rows, Table::Tagged), 0);
+        let mut rows = Cursor::new(self.rows, Table::Tagged);
         while let Some((key, value)) = rows.next()? {
             self.count_row()?;
-            sets += 1;
             let Some((bucket, _)) = keys::decode_tagged(&key) else {
                 self.note([strange_key("tagged part of a bucket")]);
                 continue;
@@ -74,7 +74,6 @@ impl Audit<'_> {
                 }
             }
         }
-        self.note(limit("the most open sets of tags", self.known.limits.open_tag_sets, sets));
         Ok(sums)
     }
 

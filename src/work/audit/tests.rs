@@ -235,11 +235,18 @@ fn what_is_outstanding_cannot_be_changed_alone() {
 
 #[test]
 fn more_than_a_limit_is_a_fault() {
-    let desk = ledger();
-    let limits = Limits { customers: Some(2), open_buckets: Some(1), ..Limits::default() };
+    let mut desk = ledger();
+    desk.count(sample::entry(ACCOUNTS[1], 0, Hour::containing(desk.now), 7));
+    let limits = Limits { customers: Some(2), open_buckets: Some(0), ..Limits::default() };
     let faults = report(&desk, Known { limits, noted: None }).faults;
     let found: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    assert!(found.iter().all(|fault| fault.starts_with("I9: limits.max_")) && found.len() == 2, "{found:?}");
+    assert_eq!(
+        found,
+        [
+            "I9: limits.max_open_buckets is 0, and there are 1",
+            "I9: limits.max_customers is 2, and there are 5",
+        ]
+    );
 }
 
 #[test]

@@ -418,6 +418,7 @@ impl Writer {
             if let Err(fault) = written {
                 // Before the jobs are dropped, so that their senders learn the reason.
                 phase.fail(&reason(&fault));
+                metrics::store_failed();
                 return Err(fault);
             }
             Ok((books, answers))

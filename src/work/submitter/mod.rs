@@ -387,14 +387,15 @@ async fn time_to_prepare(place: Option<Instant>) -> Instant {
     place
 }
 
-/// Which of the resumed records still are: the news may be old. A load may have brought a record before it, and its end
-/// may be on disk by now; to end it twice would be to carry its usage twice.
+/// Which of the resumed records are pending, and what has been tried for them by now: the news may be old. A load may have
+/// brought a record before it, and its end may be on disk; to end it twice would be to carry its usage twice. And an
+/// answer may have been lost since: to forget that would be to carry what AWS may have billed.
 async fn still_pending(store: Arc<dyn Store>, resumed: Arc<Vec<Resumed>>) -> Result<Vec<Resumed>, Stop> {
     let read = blocking(move || {
         let mut pending = Vec::with_capacity(resumed.len());
-        for (record, delivery) in resumed.iter() {
-            if load::is_pending(&*store, record.id)? {
-                pending.push((record.clone(), delivery.clone()));
+        for (record, _) in resumed.iter() {
+            if let Some(delivery) = load::delivery(&*store, record.id)? {
+                pending.push((record.clone(), delivery));
             }
         }
         Ok(pending)

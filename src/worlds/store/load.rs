@@ -130,9 +130,13 @@ pub fn decisions(store: &dyn Rows, id: RecordId) -> Result<Vec<Decided>, StoreEr
     of_record.map(|(_, value)| decode(value)).collect()
 }
 
-/// Whether a record still waits for its end.
-pub fn is_pending(store: &dyn Store, id: RecordId) -> Result<bool, StoreError> {
-    Ok(store.get(Table::Records, &keys::record(id))?.is_some())
+/// What has been tried for a record, if it is pending.
+pub fn delivery(store: &dyn Rows, id: RecordId) -> Result<Option<Delivery>, StoreError> {
+    let key = keys::record(id);
+    if store.get(Table::Records, &key)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(read(store, Table::Deliveries, &key)?.unwrap_or_default()))
 }
 
 /// A held record.

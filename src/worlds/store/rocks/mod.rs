@@ -44,7 +44,7 @@ impl RocksStore {
 /// A data folder that no agent uses, to be looked at: nothing in it is changed.
 pub struct RocksFolder {
     db: DB,
-    /// `None` on a disk that takes no lock, since nothing can be written to it.
+    /// `None` on a disk that takes no lock.
     _lock: Option<Lock>,
 }
 
@@ -53,8 +53,9 @@ impl RocksFolder {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let folder = data_dir.join("db");
         fs::metadata(&folder).map_err(|source| io_error("open", &folder, source))?;
-        let lock = match Lock::take(data_dir.join("tallyman.lock")) {
-            Err(StoreError::Io { source, .. }) if takes_no_writes(&source) => None,
+        let lock_file = data_dir.join("tallyman.lock");
+        let lock = match Lock::take(lock_file.clone()) {
+            Err(StoreError::Io { source, .. }) if takes_no_writes(&source) => Lock::share(lock_file)?,
             locked => Some(locked?),
         };
         log::check(&folder)?;
@@ -77,6 +78,8 @@ impl Reader<'_> {
         let mut options = ReadOptions::default();
         if let Some(snapshot) = &self.snapshot {
             options.set_snapshot(snapshot);
+            // Whoever reads everything must not push out what the agent needs.
+            options.fill_cache(false);
         }
         options
     }
@@ -176,6 +179,16 @@ impl Lock {
                 Err(StoreError::InUse { path: folder_of(&path), pid })
             }
             Err(TryLockError::Error(source)) => Err(in_lock(source)),
+        }
+    }
+
+    /// Keeps agents out without leave to write; `None` where there is no lock file.
+    fn share(path: PathBuf) -> Result<Option<Self>, StoreError> {
+        let Ok(file) = File::open(&path) else { return Ok(None) };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Self { file, path })),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: folder_of(&path), pid: None }),
+            Err(TryLockError::Error(source)) => Err(io_error("lock", &path, source)),
         }
     }
 
