@@ -198,7 +198,7 @@ mod tests {
         let place = Place::series("p", "c", "d");
         assert_eq!((durable(&place, 5, 5), once(&place, 7, 7)), (None, None));
         let lost = [conserved(&place, 5, 3), durable(&place, 5, 3)].map(Option::unwrap);
-        assert!(lost[0].what != lost[1].what);
+        assert_ne!(lost[0].what, lost[1].what);
         assert_eq!(
             lost.map(|fault| (fault.invariant, fault.amount)),
             [(Invariant::Conservation, 2), (Invariant::Durable, 2)]
