@@ -261,6 +261,8 @@ fn what_is_dropped_for_its_age_is_not_missed() {
     let (first_line, _) = first::<Line>(&desk, Table::Journal);
     assert!(keys::decode_line(&first_line).unwrap() > 3, "old lines are dropped");
     assert!(report(&desk, Known::default()).records > 0, "what is held or under way is kept");
+    let faults = report(&desk, Known { noted: Some((1, Digest([7; 32]))), ..Known::default() }).faults;
+    assert!(faults.len() == 1 && faults[0].what.contains("dropped for its age"), "{faults:?}");
 }
 
 #[test]

@@ -270,6 +270,21 @@ mod tests {
     }
 
     #[test]
+    fn only_a_pending_record_has_a_delivery_and_it_is_the_one_on_disk() {
+        let (store, id) = (MemoryStore::default(), RecordId(7));
+        let put = |table, value| {
+            let mut batch = Batch::default();
+            batch.put(table, keys::record(id), value);
+            store.commit(batch).unwrap();
+        };
+        let attempted = Delivery::default().attempted();
+        put(Table::Deliveries, encode(&attempted));
+        assert_eq!(delivery(&store, id).unwrap(), None, "it is not pending");
+        put(Table::Records, encode(&crate::domain::record::tests::sample(7)));
+        assert_eq!(delivery(&store, id).unwrap(), Some(attempted));
+    }
+
+    #[test]
     fn generations_are_listed_once_each() {
         let store = MemoryStore::default();
         let mut batch = Batch::default();
