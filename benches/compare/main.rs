@@ -8,6 +8,7 @@
 )]
 
 mod disk;
+mod picture;
 mod plan;
 mod process;
 mod report;
@@ -35,12 +36,18 @@ struct Args {
     /// Only measure scenarios whose names hold this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Leave Redis and PostgreSQL out, also where they are installed.
+    #[arg(long)]
+    no_peers: bool,
     /// Where the servers keep their files. It must be on a real disk, and PostgreSQL's user must reach it.
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
     /// Where the tables go. [default: bench.md in the target folder]
     #[arg(long)]
     tables: Option<PathBuf>,
+    /// Where the picture goes (SVG). [default: bench.svg in the target folder]
+    #[arg(long, overrides_with = "picture")]
+    picture: Option<PathBuf>,
     /// Be the server that throws away what it takes.
     #[arg(long, hide = true)]
     discard: bool,
@@ -65,12 +72,17 @@ fn main() {
 
 async fn compare(args: &Args) {
     let folder = tempfile::Builder::new().prefix("tallyman-bench-").tempdir_in(&args.folder).unwrap();
-    let plan =
-        plan::Plan { rounds: args.rounds, span: Duration::from_secs(args.seconds), only: args.only.clone() };
+    let plan = plan::Plan {
+        rounds: args.rounds,
+        span: Duration::from_secs(args.seconds),
+        only: args.only.clone(),
+        has_peers: !args.no_peers,
+    };
     let results = plan.carry_out(folder.path()).await;
     let text = report::markdown(&plan, &results, &args.folder);
     println!("{text}");
     write(args.tables.as_deref(), "bench.md", &text);
+    write(args.picture.as_deref(), "bench.svg", &picture::draw(&plan, &results));
 }
 
 fn write(path: Option<&Path>, default: &str, text: &str) {

@@ -7,13 +7,20 @@ use tallyman::faces::load::{Load, Mode, Report, Usage};
 use crate::{
     disk,
     results::{Figure, Results, Subject},
-    subjects::{discard::Discard, drive, tallyman::Tallyman},
+    subjects::{
+        discard::Discard,
+        drive,
+        postgres::Postgres,
+        redis::{self, Redis},
+        tallyman::Tallyman,
+    },
 };
 
 pub(crate) struct Plan {
     pub(crate) rounds: u32,
     pub(crate) span: Duration,
     pub(crate) only: String,
+    pub(crate) has_peers: bool,
 }
 
 /// One kind of load.
@@ -80,11 +87,15 @@ impl Plan {
 
     pub(crate) async fn carry_out(&self, folder: &Path) -> Results {
         let mut results = Results::default();
+        let postgres = if self.has_peers { Postgres::install(folder) } else { None };
         for round in 1..=self.rounds {
             eprintln!("round {round} of {}", self.rounds);
             let folder = folder.join(round.to_string());
             fs::create_dir_all(&folder).unwrap();
             self.round(&folder, round % 2 == 0, &mut results).await;
+            if self.has_peers {
+                self.peers(&folder, postgres.as_ref(), &mut results).await;
+            }
             fs::remove_dir_all(&folder).ok();
         }
         results
@@ -132,6 +143,24 @@ impl Plan {
             add(Figure::Resident, mebibytes(tallyman.process.resident()));
         }
         eprintln!("  {}, {subject}: {} events/s", scenario.name, report.events_per_second());
+    }
+
+    /// Redis and PostgreSQL, in the shapes that suit them best, against the streams of 1000.
+    async fn peers(&self, folder: &Path, postgres: Option<&Postgres>, results: &mut Results) {
+        for scenario in [&STREAMS, &STREAMS_WITH_IDS].into_iter().filter(|scenario| self.has(scenario)) {
+            let mut add = |subject, rate| {
+                results.add(scenario.name, subject, Figure::EventsPerSecond, rate);
+                eprintln!("  {}, {subject}: {rate:.0} events/s", scenario.name);
+            };
+            if redis::is_installed() {
+                let folder = folder.join(if scenario.has_ids { "redis-ids" } else { "redis" });
+                fs::create_dir(&folder).unwrap();
+                add(Subject::Redis, Redis::start(&folder).await.measure(scenario.has_ids, self.span));
+            }
+            if let Some(postgres) = postgres {
+                add(Subject::Postgres, postgres.measure(scenario.has_ids, self.span).await);
+            }
+        }
     }
 
     async fn probe(&self, folder: &Path, results: &mut Results) {

@@ -26,7 +26,7 @@ pub(crate) fn markdown(plan: &Plan, results: &Results, folder: &Path) -> String 
         Some(ratio.show(|ratio| format!("{ratio:.2}")))
     });
     rates(&mut text, "Thousand events a second", &measured, |scenario, subject| {
-        let rate = results.spread(scenario.name, subject, Figure::EventsPerSecond)?;
+        let rate = results.rate(scenario.name, subject)?;
         Some(rate.show(|rate| format!("{:.0}", rate / 1000.0)))
     });
     rates(&mut text, "99 % of the answers within, ms", &measured, |scenario, subject| {

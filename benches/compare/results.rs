@@ -58,6 +58,10 @@ impl Results {
         Spread::of(self.figures.get(&(scenario, subject, figure))?)
     }
 
+    pub(crate) fn rate(&self, scenario: &'static str, subject: Subject) -> Option<Spread> {
+        self.spread(scenario, subject, Figure::EventsPerSecond)
+    }
+
     /// A subject's events a second as a share of what the discard server took in the same round.
     pub(crate) fn ratio(&self, scenario: &'static str, subject: Subject) -> Option<Spread> {
         let rates = |subject| self.figures.get(&(scenario, subject, Figure::EventsPerSecond));

@@ -1,6 +1,8 @@
 //! What is measured.
 
 pub(crate) mod discard;
+pub(crate) mod postgres;
+pub(crate) mod redis;
 pub(crate) mod tallyman;
 
 use ::tallyman::faces::load::{self, Load, Report, Target};
