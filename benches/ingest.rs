@@ -8,14 +8,15 @@ use prost::Message;
 use tallyman::{
     base::proto::{RecordRequest, UsageEvent, raw},
     domain::{
-        identity::IdentityMode,
-        product::{Aggregate, Catalog, Dimension, Product},
+        customer::Standing,
+        identity::{Identity, IdentityMode},
+        product::{Aggregate, Catalog, Dimension, Product, ProductIndex},
         quantity::{Rounding, Unit},
-        time::Timestamp,
+        time::{Hour, Timestamp},
         usage::TimeBounds,
     },
     faces::ingest::{Desk, Hasher, fold_request},
-    work::roster::Inner as Roster,
+    work::roster::{Customer, Inner as Roster},
 };
 
 const EVENTS: u64 = 1000;
@@ -39,6 +40,17 @@ fn catalog() -> Catalog {
     }])
 }
 
+fn roster() -> Roster {
+    let mut roster = Roster::default();
+    for number in 0..CUSTOMERS {
+        let key = format!("{number:012}");
+        let identity = Identity::Account { account_id: key.as_str().into() };
+        let standing = Standing::new(identity, None, Hour::FIRST);
+        roster.put(Customer { product: ProductIndex(0), key: key.into(), standing }).unwrap();
+    }
+    roster
+}
+
 fn request(has_ids: bool) -> Vec<u8> {
     let event = |number: u64| UsageEvent {
         customer: format!("{:012}", number % CUSTOMERS),
@@ -51,7 +63,7 @@ fn request(has_ids: bool) -> Vec<u8> {
 }
 
 fn folding(criterion: &mut Criterion) {
-    let (catalog, roster, hasher) = (catalog(), Roster::default(), Hasher::new(7));
+    let (catalog, roster, hasher) = (catalog(), roster(), Hasher::new(7));
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let range = bounds.around(Timestamp::from_seconds(1_793_620_800));
     let desk = Desk { catalog: &catalog, roster: &roster, range, hasher };

@@ -125,7 +125,7 @@ impl<'r> Sheet<'r, '_> {
             return Ok(*place);
         }
         let texts = Names {
-            product: as_text(names.product)?,
+            product: as_text(names.product.unwrap_or_default())?,
             customer: as_text(names.customer)?,
             dimension: as_text(names.dimension)?,
         };

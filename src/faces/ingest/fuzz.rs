@@ -90,7 +90,7 @@ fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
             quantity: event.quantity,
             time_unix_nano: event.time_unix_nano,
             event_id: event.id.to_owned(),
-            product: text(event.names.product)?,
+            product: text(event.names.product.unwrap_or_default())?,
             subject: event.subject.to_owned(),
             tags: event.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         });
