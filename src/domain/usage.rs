@@ -190,7 +190,8 @@ fn tags(dimension: &Dimension, tags: &[(&str, &str)]) -> Result<Option<TagSet>, 
 }
 
 pub fn is_customer_key(key: &str) -> bool {
-    (1..=MAX_CUSTOMER_BYTES).contains(&key.len()) && !key.chars().any(char::is_control)
+    (1..=MAX_CUSTOMER_BYTES).contains(&key.len())
+        && (key.bytes().all(|byte| byte.is_ascii_graphic()) || !key.chars().any(char::is_control))
 }
 
 fn within(range: &TimeRange, time: Option<Timestamp>) -> Result<Timestamp, Refusal> {

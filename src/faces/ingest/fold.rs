@@ -30,6 +30,9 @@ use crate::{
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
+/// Room for so many different names in a request, before more is made.
+const EXPECTED_NAMES: usize = 512;
+
 /// What a request is held against.
 #[derive(Clone, Copy)]
 pub struct Desk<'a> {
@@ -60,10 +63,9 @@ impl Hasher {
         Self { key }
     }
 
-    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
-    fn within(self, product: &str, customer: &str, dimension: &str) -> SipHasher13 {
+    fn of(self, names: &Names<'_>) -> SipHasher13 {
         let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
-        for text in [product, customer, dimension] {
+        for text in [names.product, names.customer, names.dimension] {
             hasher.write_usize(text.len());
             hasher.write(text.as_bytes());
         }
@@ -75,8 +77,8 @@ impl Hasher {
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
     let mut sheet = Sheet {
         desk,
-        places: HashMap::default(),
-        series: Vec::new(),
+        places: HashMap::with_capacity_and_hasher(message.events.min(EXPECTED_NAMES), RandomState::default()),
+        series: Vec::with_capacity(message.events.min(EXPECTED_NAMES)),
         entries: HashMap::default(),
         folded: Folded { entry_of: Vec::with_capacity(message.events), ..Folded::default() },
     };
@@ -90,25 +92,27 @@ pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded
 struct Sheet<'r, 'd> {
     desk: Desk<'d>,
     places: HashMap<RawNames<'r>, usize, RandomState>,
-    series: Vec<Result<Series<'d>, (Option<ProductIndex>, Refusal)>>,
+    series: Vec<Result<Series<'r, 'd>, (Option<ProductIndex>, Refusal)>>,
+    /// The entries that are no series' latest.
     entries: HashMap<EntryKey, u32, RandomState>,
     folded: Folded,
 }
 
 /// A customer's use of a dimension.
-struct Series<'d> {
+struct Series<'r, 'd> {
+    names: Names<'r>,
     located: Located<'d>,
     customer: CustomerRef,
-    /// Has taken in the names; an id or a subject makes it a hash.
-    hasher: SipHasher13,
-    /// Where its last event without tags or subject went.
-    last: Option<(Hour, u32)>,
+    /// Has taken in the names, once one was asked for; an id or a subject makes it a hash.
+    hasher: Option<SipHasher13>,
+    /// The latest entry without tags or subject.
+    plain: Option<(Hour, u32)>,
 }
 
 /// Events that agree in all this add up. Distinct subjects do not.
 type EntryKey = (usize, Hour, Option<TagSet>, Option<u128>);
 
-impl<'r> Sheet<'r, '_> {
+impl<'r, 'd: 'r> Sheet<'r, 'd> {
     fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
         let place = self.place(event.names)?;
         let taken = self.count(place, index, event);
@@ -147,11 +151,11 @@ impl<'r> Sheet<'r, '_> {
         let product = series.located.product;
         let refused = |refusal| (Some(product), refusal);
         let measured = measure(series.located.dimension, &self.desk.range, &read(event)).map_err(refused)?;
-        let subject = measured.is_by_subject().then(|| hash(&series.hasher, event.subject));
         let usage = measured.usage;
-        let entry = match series.last {
+        let entry = match series.plain {
             Some((hour, entry)) if measured.is_plain() && hour == measured.hour => entry,
             _ => {
+                let subject = measured.is_by_subject().then(|| series.hash(self.desk.hasher, event.subject));
                 let delta = &mut self.folded.delta;
                 series.entry(place, measured, subject, &mut self.entries, &mut delta.entries)
             }
@@ -160,51 +164,69 @@ impl<'r> Sheet<'r, '_> {
             self.folded.delta.entries[entry as usize].add(usage).map_err(refused)?;
             return Ok(Some(entry));
         }
-        let hash = hash(&series.hasher, event.id);
+        let hash = series.hash(self.desk.hasher, event.id);
         self.folded.delta.identified.push(Identified { hash, usage, entry, index });
         Ok(None)
     }
 }
 
-impl Series<'_> {
+impl Series<'_, '_> {
     /// The entry for what is measured, made if there is none yet.
     fn entry(
         &mut self,
         place: usize,
         measured: Measured,
         subject: Option<u128>,
-        places: &mut HashMap<EntryKey, u32, RandomState>,
+        others: &mut HashMap<EntryKey, u32, RandomState>,
         entries: &mut Vec<Entry>,
     ) -> u32 {
         let is_plain = measured.is_plain();
         let Measured { hour, tags, .. } = measured;
-        let entry = *places.entry((place, hour, tags.clone(), subject)).or_insert_with(|| {
-            entries.push(Entry {
-                product: self.located.product,
-                customer: self.customer.clone(),
-                dimension: self.located.index,
-                hour,
-                tags,
-                subject,
-                usage: Usage::none(self.located.dimension.aggregate),
-                events: 0,
-            });
+        let key = (place, hour, tags, subject);
+        let known = if is_plain { others.remove(&key) } else { others.get(&key).copied() };
+        let entry = known.unwrap_or_else(|| {
+            entries.push(self.new_entry(hour, key.2.clone(), subject));
             u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
         });
-        if is_plain {
-            self.last = Some((hour, entry));
+        if !is_plain {
+            others.insert(key, entry);
+        } else if let Some((hour, before)) = self.plain.replace((hour, entry)) {
+            others.insert((place, hour, None, None), before);
         }
         entry
+    }
+
+    fn new_entry(&self, hour: Hour, tags: Option<TagSet>, subject: Option<u128>) -> Entry {
+        Entry {
+            product: self.located.product,
+            customer: self.customer.clone(),
+            dimension: self.located.index,
+            hour,
+            tags,
+            subject,
+            usage: Usage::none(self.located.dimension.aggregate),
+            events: 0,
+        }
+    }
+
+    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
+    fn hash(&mut self, hasher: Hasher, name: &str) -> u128 {
+        let mut hasher = *self.hasher.get_or_insert_with(|| hasher.of(&self.names));
+        hasher.write(name.as_bytes());
+        hasher.finish128().as_u128()
     }
 }
 
 impl<'d> Desk<'d> {
-    fn series(&self, names: Names<'_>) -> Result<Series<'d>, Refusal> {
+    fn series<'r>(&self, names: Names<'r>) -> Result<Series<'r, 'd>, Refusal>
+    where
+        'd: 'r,
+    {
         let located = locate(self.catalog, names)?;
         let customer = self.customer(located.product, names.customer)?;
-        let code = self.catalog.product(located.product).map_or("", |product| &*product.code);
-        let hasher = self.hasher.within(code, names.customer, names.dimension);
-        Ok(Series { located, customer, hasher, last: None })
+        // The product may be left out, and is the same all the same.
+        let product = self.catalog.product(located.product).map_or("", |product| &*product.code);
+        Ok(Series { names: Names { product, ..names }, located, customer, hasher: None, plain: None })
     }
 
     /// Finds the customer, or says why an unknown one cannot be billed.
@@ -234,12 +256,6 @@ fn read<'a>(event: &'a wire::Event<'_>) -> Event<'a> {
         subject: event.subject,
         tags: &event.tags,
     }
-}
-
-fn hash(names: &SipHasher13, name: &str) -> u128 {
-    let mut hasher = *names;
-    hasher.write(name.as_bytes());
-    hasher.finish128().as_u128()
 }
 
 impl Folded {
@@ -415,7 +431,10 @@ mod tests {
     #[test]
     fn an_id_means_one_event_of_one_customer_and_dimension() {
         let hash_with = |key, event: &UsageEvent| {
-            hash(&Hasher::new(key).within("prod", &event.customer, &event.dimension), &event.event_id)
+            let names = Names { product: "prod", customer: &event.customer, dimension: &event.dimension };
+            let mut hasher = Hasher::new(key).of(&names);
+            hasher.write(event.event_id.as_bytes());
+            hasher.finish128().as_u128()
         };
         let hash = |event: &UsageEvent| hash_with(7, event);
         let first = event(A, 1, "x");
