@@ -8,6 +8,7 @@
 )]
 
 mod disk;
+mod machine;
 mod picture;
 mod plan;
 mod process;
@@ -22,6 +23,7 @@ use std::{
 };
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures tallyman beside other servers, in turns, on loopback and in folders of its own.
 #[derive(Debug, Parser)]
@@ -36,6 +38,12 @@ struct Args {
     /// Only measure scenarios whose names hold this.
     #[arg(long, default_value = "")]
     only: String,
+    /// An older tallyman, to be measured in the same turns.
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
+    /// The tallyman to measure. [default: the one of this build]
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_tallyman"), hide_default_value = true, value_name = "PROGRAM")]
+    tallyman: PathBuf,
     /// Leave Redis and PostgreSQL out, also where they are installed.
     #[arg(long)]
     no_peers: bool,
@@ -61,13 +69,21 @@ fn main() {
     if args.discard {
         return runtime.block_on(subjects::discard::serve());
     }
-    // On Ctrl-C the servers are dropped, and thereby ended, like after a fault.
+    // The servers are dropped then, and thereby ended, like after a fault.
     runtime.block_on(async {
         tokio::select! {
             () = compare(&args) => {}
-            _ = tokio::signal::ctrl_c() => eprintln!("interrupted"),
+            () = told_to_stop() => eprintln!("interrupted"),
         }
     });
+}
+
+async fn told_to_stop() {
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 async fn compare(args: &Args) {
@@ -77,6 +93,8 @@ async fn compare(args: &Args) {
         span: Duration::from_secs(args.seconds),
         only: args.only.clone(),
         has_peers: !args.no_peers,
+        tallyman: args.tallyman.clone(),
+        before: args.before.clone(),
     };
     let results = plan.carry_out(folder.path()).await;
     let text = report::markdown(&plan, &results, &args.folder);

@@ -7,9 +7,10 @@ use crate::{
     results::{Results, Subject},
 };
 
-const SUBJECTS: [(Subject, &str); 4] = [
+const SUBJECTS: [(Subject, &str); 5] = [
     (Subject::Discard, "discard"),
     (Subject::Tallyman, "tallyman"),
+    (Subject::Before, "before"),
     (Subject::Redis, "redis"),
     (Subject::Postgres, "postgres"),
 ];
@@ -23,12 +24,13 @@ const BAR: f64 = 16.0;
 const GAP: f64 = 14.0;
 const TOP: f64 = 44.0;
 const STYLE: &str = "<style>
-  text { font: 12px system-ui, sans-serif; fill: #1f2328 }
+  .page { fill: #ffffff } text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .title { font-size: 15px; font-weight: 600 } .name { font-weight: 600 }
   .grid { stroke: #8c959f; stroke-dasharray: 3 3 }
-  .discard { fill: #8c959f } .tallyman { fill: #0969da } .redis { fill: #cf222e } .postgres { fill: #1a7f37 }
+  .discard { fill: #8c959f } .tallyman { fill: #0969da } .before { fill: #80b3ec } .redis { fill: #cf222e } .postgres { fill: #1a7f37 }
   @media (prefers-color-scheme: dark) {
-    text { fill: #e6edf3 } .discard { fill: #6e7681 } .tallyman { fill: #4493f8 } .redis { fill: #f85149 } .postgres { fill: #3fb950 }
+    .page { fill: #0d1117 } text { fill: #e6edf3 }
+    .discard { fill: #6e7681 } .tallyman { fill: #4493f8 } .before { fill: #26568f } .redis { fill: #f85149 } .postgres { fill: #3fb950 }
   }
 </style>";
 
@@ -37,17 +39,22 @@ pub(crate) fn draw(plan: &Plan, results: &Results) -> String {
     for scenario in SCENARIOS.iter().filter(|scenario| plan.has(scenario)) {
         y = group(&mut body, results, scenario, y);
     }
-    let one = LEFT + UNIT;
+    let (one, note) = (LEFT + UNIT, y + 4.0);
     let mut svg = String::new();
-    writeln!(svg, r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" role="img">"#)
-        .unwrap();
+    let height = y + 16.0;
+    writeln!(svg, r#"<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} {height}" role="img">"#).unwrap();
     writeln!(svg, "<title>{TITLE}</title>\n{STYLE}").unwrap();
+    writeln!(svg, r#"<rect class="page" width="{WIDTH}" height="{height}"/>"#).unwrap();
     writeln!(svg, r#"<text class="title" x="8" y="20">{TITLE}</text>"#).unwrap();
     writeln!(svg, r#"<line class="grid" x1="{one}" x2="{one}" y1="{}" y2="{}"/>"#, TOP - 8.0, y - GAP)
         .unwrap();
+    writeln!(body, r#"<text x="8" y="{note}">{NOTE}</text>"#).unwrap();
     svg + &body + "</svg>\n"
 }
 
+const NOTE: &str =
+    "All but discard sync before they answer. Redis: pipelines of 100. PostgreSQL: transactions of 1000.";
+const SVG: &str = "http://www.w3.org/2000/svg";
 const TITLE: &str = "Events a second, as a share of a server that throws them away";
 
 /// A scenario's bars; gives where the next one begins.
@@ -55,7 +62,7 @@ fn group(body: &mut String, results: &Results, scenario: &Scenario, top: f64) ->
     let mut y = top;
     writeln!(body, r#"<text class="name" x="8" y="{}">{}</text>"#, y + 12.0, scenario.name).unwrap();
     for (subject, class) in SUBJECTS {
-        let Some(ratio) = results.ratio(scenario.name, subject) else { continue };
+        let Some(ratio) = results.ratio(scenario.name, subject, Subject::Discard) else { continue };
         let (length, baseline) = (ratio.median.min(MOST) * UNIT, y + 12.0);
         writeln!(body, r#"<text x="{}" y="{baseline}" text-anchor="end">{subject}</text>"#, LEFT - 8.0)
             .unwrap();

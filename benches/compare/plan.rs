@@ -1,18 +1,21 @@
 //! What is measured, in which order.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use tallyman::faces::load::{Load, Mode, Report, Usage};
+use ::tallyman::faces::load::{Load, Mode, Report, Usage};
 
 use crate::{
     disk,
     results::{Figure, Results, Subject},
     subjects::{
-        discard::Discard,
-        drive,
+        Running, discard, drive,
         postgres::Postgres,
         redis::{self, Redis},
-        tallyman::Tallyman,
+        tallyman,
     },
 };
 
@@ -21,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) span: Duration,
     pub(crate) only: String,
     pub(crate) has_peers: bool,
+    pub(crate) tallyman: PathBuf,
+    pub(crate) before: Option<PathBuf>,
 }
 
 /// One kind of load.
@@ -74,9 +79,11 @@ impl Scenario {
         }
     }
 
-    async fn drive(&self, address: &str, span: Duration) -> Report {
-        drive(address, &self.load(WARM_UP), CONNECTIONS).await;
-        drive(address, &self.load(span), CONNECTIONS).await
+    /// How many events were sent in all, and what came of those that count.
+    async fn drive(&self, address: &str, span: Duration) -> (u64, Report) {
+        let warm_up = drive(address, &self.load(WARM_UP), CONNECTIONS).await;
+        let report = drive(address, &self.load(span), CONNECTIONS).await;
+        (warm_up.sent + report.sent, report)
     }
 }
 
@@ -101,48 +108,47 @@ impl Plan {
         results
     }
 
-    /// Each scenario with both servers, one right after the other; which is first changes from round to round.
-    async fn round(&self, folder: &Path, discard_first: bool, results: &mut Results) {
-        let (tallyman, discard) = (Tallyman::start(folder).await, Discard::start().await);
-        results.add(IDLE, Subject::Tallyman, Figure::Resident, mebibytes(tallyman.process.resident()));
-        let mut order = [Subject::Tallyman, Subject::Discard];
-        if discard_first {
-            order.reverse();
+    /// Each scenario with each server, one right after the other; which is first changes from round to round.
+    async fn round(&self, folder: &Path, in_reverse: bool, results: &mut Results) {
+        let mut servers =
+            vec![tallyman::start(Subject::Tallyman, &self.tallyman, &folder.join("tallyman")).await];
+        if let Some(before) = &self.before {
+            servers.push(tallyman::start(Subject::Before, before, &folder.join("before")).await);
+        }
+        servers.push(discard::start().await);
+        if in_reverse {
+            servers.reverse();
+        }
+        for server in &servers {
+            results.add(IDLE, server.subject, Figure::Resident, mebibytes(server.process.resident()));
         }
         for scenario in SCENARIOS.iter().filter(|scenario| self.has(scenario)) {
-            for subject in order {
-                self.measure(scenario, subject, (&tallyman, &discard), results).await;
+            for server in &servers {
+                self.measure(scenario, server, results).await;
             }
         }
         if self.has(&STEADY) {
-            for subject in order {
+            for server in &servers {
                 self.probe(folder, results).await;
-                self.measure(&STEADY, subject, (&tallyman, &discard), results).await;
+                self.measure(&STEADY, server, results).await;
             }
         }
     }
 
-    async fn measure(
-        &self,
-        scenario: &Scenario,
-        subject: Subject,
-        (tallyman, discard): (&Tallyman, &Discard),
-        results: &mut Results,
-    ) {
-        let is_tallyman = subject == Subject::Tallyman;
-        let address = if is_tallyman { &tallyman.address } else { &discard.address };
-        let before = tallyman.process.written();
-        let report = scenario.drive(address, self.span).await;
-        let mut add = |figure, value| results.add(scenario.name, subject, figure, value);
-        add(Figure::EventsPerSecond, float(report.events_per_second()));
-        add(Figure::P50, report.latency(50_000).as_secs_f64() * 1000.0);
-        add(Figure::P99, report.latency(99_000).as_secs_f64() * 1000.0);
-        if is_tallyman {
-            let written = tallyman.process.written() - before;
-            add(Figure::BytesPerEvent, float(written) / float(report.accepted));
-            add(Figure::Resident, mebibytes(tallyman.process.resident()));
+    async fn measure(&self, scenario: &Scenario, server: &Running, results: &mut Results) {
+        let before = server.process.written();
+        let (sent, report) = scenario.drive(&server.address, self.span).await;
+        let written = float(server.process.written() - before) / float(sent);
+        for (figure, value) in [
+            (Figure::EventsPerSecond, float(report.events_per_second())),
+            (Figure::P50, report.latency(50_000).as_secs_f64() * 1000.0),
+            (Figure::P99, report.latency(99_000).as_secs_f64() * 1000.0),
+            (Figure::BytesPerEvent, written),
+            (Figure::Resident, mebibytes(server.process.resident())),
+        ] {
+            results.add(scenario.name, server.subject, figure, value);
         }
-        eprintln!("  {}, {subject}: {} events/s", scenario.name, report.events_per_second());
+        eprintln!("  {}, {}: {} events/s", scenario.name, server.subject, report.events_per_second());
     }
 
     /// Redis and PostgreSQL, in the shapes that suit them best, against the streams of 1000.

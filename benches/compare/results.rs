@@ -12,6 +12,8 @@ pub(crate) struct Results {
 pub(crate) enum Subject {
     Discard,
     Tallyman,
+    /// An older one.
+    Before,
     Redis,
     Postgres,
     Disk,
@@ -22,6 +24,7 @@ impl fmt::Display for Subject {
         f.write_str(match self {
             Self::Discard => "discard",
             Self::Tallyman => "tallyman",
+            Self::Before => "tallyman before",
             Self::Redis => "Redis",
             Self::Postgres => "PostgreSQL",
             Self::Disk => "fdatasync",
@@ -62,12 +65,11 @@ impl Results {
         self.spread(scenario, subject, Figure::EventsPerSecond)
     }
 
-    /// A subject's events a second as a share of what the discard server took in the same round.
-    pub(crate) fn ratio(&self, scenario: &'static str, subject: Subject) -> Option<Spread> {
+    /// A subject's events a second as a share of what the other took in the same round.
+    pub(crate) fn ratio(&self, scenario: &'static str, subject: Subject, other: Subject) -> Option<Spread> {
         let rates = |subject| self.figures.get(&(scenario, subject, Figure::EventsPerSecond));
-        let (mine, discard) = (rates(subject)?, rates(Subject::Discard)?);
-        let ratios: Vec<f64> = mine.iter().zip(discard).map(|(mine, discard)| mine / discard).collect();
-        Spread::of(&ratios)
+        let pairs = rates(subject)?.iter().zip(rates(other)?);
+        Spread::of(&pairs.map(|(mine, others)| mine / others).collect::<Vec<_>>())
     }
 }
 

@@ -25,26 +25,20 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::channel;
+use super::{Running, channel};
 use crate::{
     myself,
     process::{Process, free_address},
+    results::Subject,
 };
 
-pub(crate) struct Discard {
-    _process: Process,
-    pub(crate) address: String,
-}
-
-impl Discard {
-    pub(crate) async fn start() -> Self {
-        let address = free_address();
-        let mut command = Command::new(myself());
-        command.arg("--discard").env(ADDRESS, &address).stdin(Stdio::piped());
-        let mut process = Process::start(&mut command);
-        process.ready(async || channel(&address).await).await;
-        Self { _process: process, address }
-    }
+pub(crate) async fn start() -> Running {
+    let address = free_address();
+    let mut command = Command::new(myself());
+    command.arg("--discard").env(ADDRESS, &address).stdin(Stdio::piped());
+    let mut process = Process::start(&mut command);
+    process.ready(async || channel(&address).await).await;
+    Running { subject: Subject::Discard, address, process }
 }
 
 const ADDRESS: &str = "TALLYMAN_BENCH_DISCARD";
@@ -56,7 +50,7 @@ pub(crate) async fn serve() {
         .max_concurrent_streams(256)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .tcp_nodelay(true)
-        .add_service(Bin)
+        .add_service(Discard)
         .serve(address);
     let orphaned = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     tokio::select! {
@@ -66,13 +60,13 @@ pub(crate) async fn serve() {
 }
 
 #[derive(Clone, Copy)]
-struct Bin;
+struct Discard;
 
-impl NamedService for Bin {
+impl NamedService for Discard {
     const NAME: &'static str = "tallyman.v1.UsageService";
 }
 
-impl Service<http::Request<Body>> for Bin {
+impl Service<http::Request<Body>> for Discard {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;

@@ -5,8 +5,16 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod tallyman;
 
+use crate::{process::Process, results::Subject};
 use ::tallyman::faces::load::{self, Load, Report, Target};
 use tonic::transport::{Channel, Endpoint};
+
+/// A running server of tallyman's interface.
+pub(crate) struct Running {
+    pub(crate) subject: Subject,
+    pub(crate) address: String,
+    pub(crate) process: Process,
+}
 
 pub(crate) async fn channel(address: &str) -> Option<Channel> {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.ok()

@@ -17,11 +17,8 @@ use crate::{
     faces::load::{self, Load, Mode, Report, Usage},
 };
 
-/// Measure how much usage an agent takes, and how fast it answers.
-///
-/// It sends real usage, which an agent bills like any other. So it only sends to the agent of a sandbox (`run --sandbox`),
-/// unless --yes-bill-this is given. What it sends is on the bill in the end, as it would be from an application.
 #[derive(Debug, Args)]
+#[command(after_help = WARNING)]
 pub struct BenchArgs {
     /// Send to an agent that bills AWS: the customers that the options name will pay for it.
     #[arg(long)]
@@ -69,6 +66,10 @@ pub struct BenchArgs {
     #[command(flatten)]
     agent: AgentArgs,
 }
+
+const WARNING: &str = "It sends real usage, which an agent bills like any other. So it refuses an agent that bills AWS, unless \
+                       --yes-bill-this is given: run one with --sandbox and a data_dir of its own. \
+                       Exits 1 if any event that it sent did not count.";
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum ModeArg {

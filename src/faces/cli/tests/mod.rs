@@ -112,6 +112,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(sandbox.listen, SocketAddr::from(([127, 0, 0, 1], 7460)));
     let help = Cli::command().find_subcommand_mut("status").unwrap().render_long_help().to_string();
     assert!(help.contains("127.0.0.1:7450"), "{help}");
+    let help = Cli::command().find_subcommand_mut("bench").unwrap().render_long_help().to_string();
+    assert!(help.contains("real usage, which an agent bills"), "{help}");
 }
 
 #[derive(Debug)]
