@@ -196,7 +196,7 @@ impl Waiting {
 
 async fn answered(ticket: Ticket<Result<Recorded, RecordError>>) {
     let recorded = ticket.answer().await.unwrap().unwrap();
-    assert!(recorded.refused_folds.is_empty(), "{recorded:?}");
+    assert!(recorded.refused_entries.is_empty(), "{recorded:?}");
 }
 
 fn new_customer(number: u32) -> CustomerRef {
@@ -219,8 +219,8 @@ fn entry(customer: CustomerRef, dimension: u16, hour: Hour) -> Entry {
     }
 }
 
-fn delta(folded: Vec<Entry>) -> Delta {
-    Delta { events: folded.len(), folded, ..Delta::default() }
+fn delta(entries: Vec<Entry>) -> Delta {
+    Delta { events: entries.len(), entries, ..Delta::default() }
 }
 
 fn rules(config: &Config) -> Rules {

@@ -57,10 +57,10 @@ impl Desk {
     }
 
     pub(crate) fn count(&mut self, entry: Entry) {
-        let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
+        let delta = Delta { entries: vec![entry], events: 1, ..Delta::default() };
         let recorded =
             self.write(|books, store, now, batch| books.record(&delta, store, now, batch).unwrap());
-        assert!(recorded.refused_folds.is_empty(), "{recorded:?}");
+        assert!(recorded.refused_entries.is_empty(), "{recorded:?}");
     }
 
     pub(crate) fn seal_all(&mut self) {
