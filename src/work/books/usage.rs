@@ -216,7 +216,7 @@ impl Books {
         events: u64,
     ) -> Result<(), Refusal> {
         let may_add_tags = self.open_tag_sets < self.rules.max_open_tag_sets;
-        let bucket = self.open.get_mut(&admitted.hour).and_then(|open| open.get_mut(&admitted.series));
+        let bucket = self.open.get_mut(&admitted.hour).and_then(|open| open.get_mut(admitted.series));
         let bucket = bucket.unwrap_or_else(|| unreachable!("its bucket was opened when it was admitted"));
         if !bucket.has_room(&usage) {
             return Err(Refusal::QuantityOverflow);

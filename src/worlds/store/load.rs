@@ -1,12 +1,14 @@
 //! Typed reading: what an agent finds at its start, and the ledger's pages.
 
+use std::collections::BTreeMap;
+
 use super::{
     Batch, Pair, Rows, Store, StoreError, Table,
     keys::{self, BucketKey},
     scan_all,
     values::{
-        Decided, JournalHead, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text, Value,
-        decode, encode,
+        Decided, JournalHead, Number, Producer, ProductIdentity, ProductOfRecord, SealingState, SignedAmount,
+        Text, Value, decode, encode,
     },
 };
 use crate::domain::{
@@ -185,12 +187,48 @@ pub fn pending_after(
     limit: usize,
 ) -> Result<Vec<(Record, Delivery)>, StoreError> {
     let from = keys::record(RecordId(after.0.saturating_add(1)));
-    let mut pending = Vec::new();
-    for (key, value) in store.scan(Table::Records, &from, limit)? {
-        let delivery = read(store, Table::Deliveries, &key)?.unwrap_or_default();
-        pending.push((decode(&value)?, delivery));
+    let rows = store.scan(Table::Records, &from, limit)?;
+    let Some((last, _)) = rows.last() else { return Ok(Vec::new()) };
+    let mut deliveries = deliveries(store, &from, last)?;
+    let pending = |(key, value): &Pair| Ok((decode(value)?, deliveries.remove(key).unwrap_or_default()));
+    rows.iter().map(pending).collect()
+}
+
+/// What has been tried, by the records' keys, from one key to another.
+fn deliveries(
+    store: &dyn Rows,
+    from: &[u8],
+    last: &[u8],
+) -> Result<BTreeMap<Box<[u8]>, Delivery>, StoreError> {
+    let (mut found, mut from) = (BTreeMap::new(), from.to_vec());
+    loop {
+        let page = store.scan(Table::Deliveries, &from, PAGE)?;
+        let is_whole = page.len() < PAGE;
+        for (key, value) in page {
+            if *key > *last {
+                return Ok(found);
+            }
+            from = [&key, &[0][..]].concat();
+            found.insert(key, decode(&value)?);
+        }
+        if is_whole {
+            return Ok(found);
+        }
     }
-    Ok(pending)
+}
+
+/// How many records are pending, by product code.
+pub fn pending_by_product(store: &dyn Rows) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut products: BTreeMap<String, u64> = BTreeMap::new();
+    scan_all(store, Table::Records, &[], |_, value| {
+        let ProductOfRecord(product) = decode(value)?;
+        match products.get_mut(&product) {
+            Some(records) => *records += 1,
+            None => _ = products.insert(product, 1),
+        }
+        Ok(())
+    })?;
+    Ok(products)
 }
 
 /// Settled records of the ledger or the held ones, with numbers from `from` on, in order, at most `limit`.
@@ -282,6 +320,29 @@ mod tests {
         assert_eq!(delivery(&store, id).unwrap(), None, "it is not pending");
         put(Table::Records, encode(&crate::domain::record::tests::sample(7)));
         assert_eq!(delivery(&store, id).unwrap(), Some(attempted));
+    }
+
+    #[test]
+    fn pending_records_come_with_what_was_tried_for_each() {
+        let (store, mut batch) = (MemoryStore::default(), Batch::default());
+        let tried = Delivery::default().attempted();
+        for id in 1..=9 {
+            let (record, key) = (crate::domain::record::tests::sample(id), keys::record(RecordId(id)));
+            batch.put(Table::Records, key, encode(&record));
+            if id % 3 == 0 {
+                batch.put(Table::Deliveries, key, encode(&tried));
+            }
+        }
+        // Whatever lies there without a record.
+        for id in [0, 10, 11] {
+            batch.put(Table::Deliveries, keys::record(RecordId(id)), encode(&tried));
+        }
+        store.commit(batch).unwrap();
+        let page = pending_after(&store, RecordId(1), 7).unwrap();
+        let tried: Vec<_> = page.iter().map(|(record, tried)| (record.id.0, tried.attempts)).collect();
+        assert_eq!(tried, [(2, 0), (3, 1), (4, 0), (5, 0), (6, 1), (7, 0), (8, 0)]);
+        assert_eq!(pending_after(&store, RecordId(9), 7).unwrap(), []);
+        assert_eq!(pending_by_product(&store).unwrap(), [("prod".to_owned(), 9)].into());
     }
 
     #[test]

@@ -139,7 +139,26 @@ pub trait Rows {
 
     /// At most `limit` pairs in key order, from `from` on, `from` included.
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// All pairs in key order, from `from` on, `from` included.
+    fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        const PAGE: usize = 1000;
+        let mut from = from.to_vec();
+        loop {
+            let page = self.scan(table, &from, PAGE)?;
+            for (key, value) in &page {
+                each(key, value)?;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat(),
+                _ => return Ok(()),
+            }
+        }
+    }
 }
+
+/// Takes a key and its value.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
 
 pub trait Store: Rows + Send + Sync + 'static {
     /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
@@ -185,26 +204,12 @@ pub enum StoreError {
     Unreadable { what: &'static str, why: String },
 }
 
-/// All pairs of a table from `from` on, page by page.
+/// All pairs of a table from `from` on.
 pub fn scan_all(
     store: &dyn Rows,
     table: Table,
     from: &[u8],
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    const PAGE: usize = 1000;
-    let mut from = from.to_vec();
-    loop {
-        let page = store.scan(table, &from, PAGE)?;
-        for (key, value) in &page {
-            each(key, value)?;
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => {
-                from = last.to_vec();
-                from.push(0);
-            }
-            _ => return Ok(()),
-        }
-    }
+    store.visit(table, from, &mut each)
 }

@@ -15,7 +15,7 @@ use crate::domain::time::{Hour, Timestamp};
 
 pub use customer::ProductIdentity;
 pub use journal::{JournalHead, SignedAmount};
-pub use record::Decided;
+pub use record::{Decided, ProductOfRecord};
 
 /// The version that this code writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -34,7 +34,7 @@ pub fn encode<V: Value>(value: &V) -> Vec<u8> {
     let stored = value.to_stored();
     let mut bytes = Vec::with_capacity(1 + stored.encoded_len());
     bytes.push(VERSION);
-    bytes.extend(stored.encode_to_vec());
+    stored.encode_raw(&mut bytes);
     bytes
 }
 
