@@ -5,7 +5,7 @@
 
 mod customers;
 mod decisions;
-mod dedup;
+pub mod dedup;
 mod ledger;
 mod outstanding;
 mod retention;
@@ -293,8 +293,8 @@ impl Books {
         RecordId(self.next_record.0.saturating_sub(1))
     }
 
-    /// Puts the changed buckets into the batch. To be called once, when the batch is otherwise complete.
-    pub fn flush(&mut self, batch: &mut Batch) {
+    /// Puts the changed buckets and the new markers into the batch. To be called once, when the batch is otherwise complete.
+    pub fn flush(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
         self.journal.flush(batch);
         self.outstanding.flush(batch);
         let touched = std::mem::take(&mut self.touched);
@@ -316,6 +316,7 @@ impl Books {
                 batch.put(Table::Tagged, key, encode(&Number(amount)));
             }
         }
+        self.dedup.flush(store, batch)
     }
 
     /// The batch is on disk.

@@ -76,7 +76,7 @@ impl Books {
             match self.count(&event.entry, store, now, batch) {
                 Ok(counted) => {
                     if !is_sabotaged(Sabotage::ForgetMarker) {
-                        self.dedup.mark(event.hash, now, batch);
+                        self.dedup.mark(event.hash, now);
                     }
                     recorded.counted(&event.entry, &counted);
                 }

@@ -164,7 +164,13 @@ pub fn producers(store: &dyn Rows, mut each: impl FnMut(&str, Producer)) -> Resu
     })
 }
 
-/// The generations of event ids that are on disk, oldest first. One seek each.
+/// The first generation of markers whose runs count.
+pub fn first_generation(store: &dyn Rows) -> Result<u32, StoreError> {
+    let first = read::<Number>(store, Table::Meta, keys::FIRST_GENERATION)?.map_or(0, |number| number.0);
+    u32::try_from(first).map_err(|_| unreadable("generation of event ids", "it is too large"))
+}
+
+/// The generations of event ids that are on disk in the old table, oldest first. One seek each.
 pub fn generations(store: &dyn Rows) -> Result<Vec<u32>, StoreError> {
     let mut found = Vec::new();
     let mut from = keys::generation(0);
