@@ -7,7 +7,7 @@
 //! subjects    hour u32 | hash of product, customer, dimension and subject, 16 bytes
 //! event_ids   generation u32 | hash of the event's identity, 16 bytes; before there were marks
 //! marks       generation u32 | number of the row u64
-//! mark_runs   number of the run u64 | 0 block, 1 filter, 2 description | number of the row u32
+//! mark_runs   number of the run u64 | 0 block, 1 filter | number of the row u32
 //! producers   producer id
 //! records     record id u64
 //! deliveries  record id u64
@@ -30,7 +30,7 @@ pub const SEALING: &[u8] = b"sealing";
 pub const NEXT_RECORD: &[u8] = b"next_record";
 pub const JOURNAL: &[u8] = b"journal";
 pub const HASH_KEY: &[u8] = b"hash_key";
-/// Runs of markers of earlier generations count no more.
+/// Rows of markers of earlier generations count no more.
 pub const FIRST_GENERATION: &[u8] = b"first_generation";
 
 /// Where a product's records go.
@@ -44,6 +44,23 @@ pub fn aggregate(product: &str, dimension: &str) -> Vec<u8> {
     push_text(&mut key, product);
     key.extend(dimension.as_bytes());
     key
+}
+
+/// The start of the keys of runs of markers that are complete and not replaced.
+pub const RUNS: &[u8] = b"mark_run/";
+
+/// A run of markers that is complete and not replaced.
+pub fn complete_run(run: u64) -> Vec<u8> {
+    [RUNS, &run.to_be_bytes()].concat()
+}
+
+pub fn decode_complete_run(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(RUNS)?.try_into().ok()?))
+}
+
+/// Earlier rows of a generation's markers are in runs.
+pub fn first_mark(generation: u32) -> Vec<u8> {
+    [b"first_mark/", &generation.to_be_bytes()[..]].concat()
 }
 
 /// How a product's customers are known to AWS, now and before.
@@ -197,7 +214,6 @@ pub fn decode_mark(key: &[u8]) -> Option<(u32, u64)> {
 pub enum RunPart {
     Block = 0,
     Filter = 1,
-    Description = 2,
 }
 
 pub fn mark_run(run: u64, part: RunPart, number: u32) -> [u8; 13] {
@@ -210,7 +226,7 @@ pub fn mark_run(run: u64, part: RunPart, number: u32) -> [u8; 13] {
 
 /// The last key that a run can have.
 pub fn mark_run_end(run: u64) -> [u8; 13] {
-    mark_run(run, RunPart::Description, u32::MAX)
+    mark_run(run, RunPart::Filter, u32::MAX)
 }
 
 pub fn decode_mark_run(key: &[u8]) -> Option<(u64, RunPart, u32)> {
@@ -219,7 +235,6 @@ pub fn decode_mark_run(key: &[u8]) -> Option<(u64, RunPart, u32)> {
     let part = match part {
         0 => RunPart::Block,
         1 => RunPart::Filter,
-        2 => RunPart::Description,
         _ => return None,
     };
     Some((u64::from_be_bytes(*run), part, u32::from_be_bytes(number.try_into().ok()?)))
@@ -302,7 +317,8 @@ mod tests {
             prop_assert_eq!(decode_event_id(&event_id(generation, hash)), Some((generation, hash)));
             prop_assert!(mark(generation, id).starts_with(&super::generation(generation)));
             prop_assert_eq!(decode_mark(&mark(generation, id)), Some((generation, id)));
-            for part in [RunPart::Block, RunPart::Filter, RunPart::Description] {
+            prop_assert_eq!(decode_complete_run(&complete_run(id)), Some(id));
+            for part in [RunPart::Block, RunPart::Filter] {
                 prop_assert_eq!(decode_mark_run(&mark_run(id, part, generation)), Some((id, part, generation)));
             }
         }

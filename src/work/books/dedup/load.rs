@@ -1,6 +1,6 @@
 //! What a start finds on disk: markers that are in no run yet, and the runs' filters, but not what is in the runs.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use super::{Dedup, Generation, hashes::SHARDS, run::Run};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         Batch, Rows, Store, StoreError, Table,
         keys::{self, RunPart},
         load, scan_all,
-        values::{MarkRun, decode, decode_hashes},
+        values::decode_hashes,
     },
 };
 
@@ -26,26 +26,9 @@ impl Dedup {
     }
 
     fn load_runs(&mut self, store: &dyn Rows) -> Result<(), StoreError> {
-        let found = descriptions(store)?;
-        self.upkeep.next_run = found.last().map_or(0, |(number, _)| number.saturating_add(1));
-        let mut runs = Vec::new();
-        let mut later: HashMap<(u32, u32), u32> = HashMap::new();
-        let first_generation = load::first_generation(store)?;
-        for (number, about) in found.into_iter().rev() {
-            let Some(about) = about.filter(|about| about.generation >= first_generation) else {
-                // It has expired, or a process ended before it was complete.
-                self.upkeep.dead.insert(number);
-                continue;
-            };
-            let tier = later.entry((about.generation, about.shard)).or_default();
-            if *tier > about.tier || *tier == MarkRun::LAST_TIER {
-                self.upkeep.dead.insert(number);
-            } else {
-                *tier = about.tier;
-                runs.push((number, about));
-            }
-        }
-        for (number, about) in runs.into_iter().rev() {
+        self.find_dead_runs(store)?;
+        for (number, about) in load::mark_runs(store)? {
+            self.upkeep.dead.remove(&number);
             let run = Run::load(store, number, about)?;
             let generation = self.generation(about.generation);
             generation.shards.resize_with(SHARDS, Vec::new);
@@ -54,14 +37,39 @@ impl Dedup {
         Ok(())
     }
 
+    /// Takes all runs that have rows for dead. One seek each.
+    fn find_dead_runs(&mut self, store: &dyn Rows) -> Result<(), StoreError> {
+        let mut from = keys::mark_run(0, RunPart::Block, 0);
+        while let Some((key, _)) = store.scan(Table::MarkRuns, &from, 1)?.first() {
+            let (number, _, _) = keys::decode_mark_run(key).ok_or_else(strange_key)?;
+            self.upkeep.dead.insert(number);
+            self.upkeep.next_run = number.checked_add(1).ok_or_else(strange_key)?;
+            from = keys::mark_run(self.upkeep.next_run, RunPart::Block, 0);
+        }
+        Ok(())
+    }
+
     fn load_marks(&mut self, store: &dyn Rows) -> Result<(), StoreError> {
+        let first_generation = load::first_generation(store)?;
+        for generation in &self.generations {
+            // Even if none of its rows is left: a lower number would not count.
+            self.next_mark = self.next_mark.max(load::first_mark(store, generation.start)?);
+        }
+        let mut current = (0, 0);
         scan_all(store, Table::Marks, &[], |key, row| {
             let (generation, number) = keys::decode_mark(key).ok_or_else(strange_key)?;
-            self.next_mark = self.next_mark.max(number.saturating_add(1));
+            self.next_mark = self.next_mark.max(number.checked_add(1).ok_or_else(strange_key)?);
+            if generation != current.0 {
+                current = (generation, load::first_mark(store, generation)?);
+            }
+            if generation < first_generation || number < current.1 {
+                // It has expired, or is in a run.
+                return Ok(());
+            }
             let generation = self.generation(generation);
-            decode_hashes(row)?.for_each(|hash| {
+            for hash in decode_hashes(row)? {
                 generation.fresh.insert(hash);
-            });
+            }
             Ok(())
         })
     }
@@ -100,20 +108,6 @@ impl Dedup {
         });
         &mut self.generations[place]
     }
-}
-
-/// Each run that has rows, in order, with its description if it is complete. Two seeks each.
-fn descriptions(store: &dyn Rows) -> Result<Vec<(u64, Option<MarkRun>)>, StoreError> {
-    let mut found = Vec::new();
-    let mut from = keys::mark_run(0, RunPart::Block, 0);
-    while let Some((key, _)) = store.scan(Table::MarkRuns, &from, 1)?.first() {
-        let (number, _, _) = keys::decode_mark_run(key).ok_or_else(strange_key)?;
-        let description = store.get(Table::MarkRuns, &keys::mark_run(number, RunPart::Description, 0))?;
-        found.push((number, description.map(|row| decode(&row)).transpose()?));
-        let Some(next) = number.checked_add(1) else { break };
-        from = keys::mark_run(next, RunPart::Block, 0);
-    }
-    Ok(found)
 }
 
 fn strange_key() -> StoreError {

@@ -125,10 +125,8 @@ impl Dedup {
             if now < starts_at(successor.start).plus(self.window) {
                 return;
             }
-            self.upkeep.drop_generation(oldest);
+            self.upkeep.drop_generation(oldest, batch);
             batch.put(Table::Meta, keys::FIRST_GENERATION, encode(&Number(successor.start.into())));
-            let [from, to] = [oldest.start, oldest.start.saturating_add(1)].map(keys::generation);
-            batch.delete_range(Table::Marks, from, to);
             self.generations.remove(0);
         }
     }

@@ -1,4 +1,5 @@
-//! A sorted run of markers on disk: blocks of hashes, a filter, and a description that is written last.
+//! A sorted run of markers on disk: blocks of hashes, a filter, and a description among the meta rows, which is there as
+//! long as the run counts.
 //!
 //! Each block has the hashes of an equal part of the run's shard, so that a hash leads to its only block, and one row
 //! is read. Runs are written once, in the order of their numbers, and dropped as a whole.
@@ -65,8 +66,12 @@ impl Run {
 
     /// From now on it counts.
     pub(super) fn describe(&self, batch: &mut Batch) {
-        let key = keys::mark_run(self.number, RunPart::Description, 0);
-        batch.put(Table::MarkRuns, key, encode(&self.about));
+        batch.put(Table::Meta, keys::complete_run(self.number), encode(&self.about));
+    }
+
+    /// From now on it does not count.
+    pub(super) fn forget(number: u64, batch: &mut Batch) {
+        batch.delete(Table::Meta, keys::complete_run(number));
     }
 }
 
@@ -170,6 +175,10 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new(run: &Run) -> Self {
         Self { number: run.number, about: run.about, next_block: 0, hashes: Vec::new(), taken: 0 }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Moves the hashes of a step out.

@@ -18,7 +18,7 @@ use super::{
 use crate::worlds::store::{
     Batch, Rows, StoreError, Table,
     keys::{self, RunPart},
-    values::MarkRun,
+    values::{MarkRun, Number, encode},
 };
 
 /// How many runs of a tier become one of the next.
@@ -122,12 +122,17 @@ impl Upkeep {
     }
 
     /// Forgets a generation that has expired.
-    pub(super) fn drop_generation(&mut self, expired: &Generation) {
+    pub(super) fn drop_generation(&mut self, expired: &Generation, batch: &mut Batch) {
         if self.job.as_ref().is_some_and(|job| job.writer().generation() == expired.start) {
             let job = self.job.take();
             self.dead.extend(job.iter().flat_map(Job::numbers));
         }
-        self.dead.extend(expired.shards.iter().flatten().map(|run| run.number));
+        for run in expired.shards.iter().flatten() {
+            Run::forget(run.number, batch);
+            self.dead.insert(run.number);
+        }
+        batch.delete(Table::Meta, keys::first_mark(expired.start));
+        batch.discard(Table::Marks, keys::mark(0, 0), keys::mark(expired.start, u64::MAX));
     }
 
     /// Finds stretches of dead runs, together with those that were discarded before: the files at the ends of a
@@ -215,9 +220,10 @@ impl Upkeep {
             return Some(job);
         }
         match job {
-            Job::Merge { keep, writer, .. } => {
+            Job::Merge { keep, inputs, writer } => {
                 let run = writer.finish(batch);
                 run.describe(batch);
+                inputs.iter().for_each(|input| Run::forget(input.number(), batch));
                 self.done.push(Done::Merged { keep, run });
                 None
             }
@@ -232,8 +238,10 @@ impl Upkeep {
                 for run in &runs {
                     run.describe(batch);
                 }
-                let [from, to] = [0, frozen.marks_end].map(|number| keys::mark(generation, number));
-                batch.delete_range(Table::Marks, from, to);
+                let end = frozen.marks_end;
+                batch.put(Table::Meta, keys::first_mark(generation), encode(&Number(end.into())));
+                let last = end.saturating_sub(1);
+                batch.discard(Table::Marks, keys::mark(generation, 0), keys::mark(generation, last));
                 self.done.push(Done::Frozen { generation, runs });
                 None
             }
@@ -309,8 +317,7 @@ fn merge_sorted(hashes: &mut [u128]) {
 
 /// Whether a shard's runs, oldest first, are to be merged: from which one on, and to which tier.
 ///
-/// Runs that are merged are always the latest ones, and all of them, so that a run's tier and number say what it took
-/// the place of. A generation that takes no more markers ends with one run in each shard.
+/// Runs that are merged are always the latest ones, and all of them. A generation that takes no more markers ends with one run in each shard.
 fn too_many(runs: &[Run], shard: usize, is_current: bool) -> Option<(usize, u32)> {
     if !is_current {
         return (runs.len() > 1).then_some((0, MarkRun::LAST_TIER));

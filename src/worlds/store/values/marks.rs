@@ -25,14 +25,14 @@ pub fn decode_hashes(bytes: &[u8]) -> Result<impl ExactSizeIterator<Item = u128>
     }
 }
 
-/// A sorted run of markers. Its row is written once the run is complete.
+/// A sorted run of markers. Its row is written once the run is complete, and deleted with the batch that replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkRun {
     pub generation: u32,
     /// Which of how many equal ranges of hashes it is of.
     pub shard: u32,
     pub shards: u32,
-    /// A run takes the place of all earlier ones of its shard with lower tiers; one of the last tier, that of all.
+    /// How often its markers were merged.
     pub tier: u32,
     pub hashes: u64,
     pub blocks: u32,
@@ -59,6 +59,7 @@ pub struct StoredMarkRun {
 }
 
 impl MarkRun {
+    /// Of the only run of a shard that takes no more markers.
     pub const LAST_TIER: u32 = 255;
 }
 
