@@ -39,7 +39,7 @@ impl Desk {
     ) -> T {
         let mut batch = Batch::default();
         let answer = work(&mut self.books, &self.store, self.now, &mut batch);
-        self.books.flush(&mut batch);
+        self.books.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();
         self.books.committed();
         assert_eq!(self.faults(), Vec::<String>::new());

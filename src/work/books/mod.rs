@@ -5,7 +5,7 @@
 
 mod customers;
 mod decisions;
-mod dedup;
+pub mod dedup;
 mod ledger;
 mod outstanding;
 mod retention;
@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use crate::{
@@ -84,7 +85,7 @@ pub struct Books {
     /// Tagged parts of open buckets.
     open_tag_sets: usize,
     /// Buckets, and tagged parts of them, whose change is not in the batch yet.
-    touched: HashSet<(Hour, Series)>,
+    touched: HashSet<(Hour, Series), RandomState>,
     touched_tags: HashSet<(Hour, Series, TagSet)>,
     watermark: Hour,
     sealing: Option<Sealing>,
@@ -170,7 +171,7 @@ impl Books {
             open_buckets: 0,
             open_subjects: 0,
             open_tag_sets: 0,
-            touched: HashSet::new(),
+            touched: HashSet::default(),
             touched_tags: HashSet::new(),
             watermark: sealing_state.watermark,
             sealing: None,
@@ -297,8 +298,8 @@ impl Books {
         RecordId(self.next_record.0.saturating_sub(1))
     }
 
-    /// Puts the changed buckets into the batch. To be called once, when the batch is otherwise complete.
-    pub fn flush(&mut self, batch: &mut Batch) {
+    /// Puts the changed buckets and the new markers into the batch. To be called once, when the batch is otherwise complete.
+    pub fn flush(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
         self.journal.flush(batch);
         self.flush_outstanding(batch);
         let touched = std::mem::take(&mut self.touched);
@@ -320,6 +321,7 @@ impl Books {
                 batch.put(Table::Tagged, key, encode(&Number(amount)));
             }
         }
+        self.dedup.flush(store, batch)
     }
 
     /// The batch is on disk.

@@ -135,7 +135,7 @@ impl Books {
             }
             match self.count(entry, admission, event.usage, 1, store, now, batch)? {
                 Ok(()) if is_sabotaged(Sabotage::ForgetMarker) => {}
-                Ok(()) => self.dedup.mark(event.hash, now, batch),
+                Ok(()) => self.dedup.mark(event.hash, now),
                 Err(why) => {
                     recorded.refused.push(Refused { place: event.index, product: entry.product, why });
                 }

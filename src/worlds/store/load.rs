@@ -7,8 +7,8 @@ use super::{
     keys::{self, BucketKey},
     scan_all,
     values::{
-        Decided, JournalHead, Number, Producer, ProductIdentity, ProductOfRecord, SealingState, SignedAmount,
-        Text, Value, decode, encode,
+        Decided, JournalHead, MarkRun, Number, Producer, ProductIdentity, ProductOfRecord, SealingState,
+        SignedAmount, Text, Value, decode, encode,
     },
 };
 use crate::domain::{
@@ -166,7 +166,40 @@ pub fn producers(store: &dyn Rows, mut each: impl FnMut(&str, Producer)) -> Resu
     })
 }
 
-/// The generations of event ids that are on disk, oldest first. One seek each.
+/// The runs of markers that are complete, in order.
+pub fn mark_runs(store: &dyn Rows) -> Result<Vec<(u64, MarkRun)>, StoreError> {
+    let mut runs = Vec::new();
+    let mut from = keys::RUNS.to_vec();
+    loop {
+        let page = store.scan(Table::Meta, &from, PAGE)?;
+        for (key, row) in page.iter().take_while(|(key, _)| key.starts_with(keys::RUNS)) {
+            let number = keys::decode_complete_run(key);
+            let number = number.ok_or_else(|| unreadable("run of event ids", "its key makes no sense"))?;
+            runs.push((number, decode(row)?));
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE && last.starts_with(keys::RUNS) => {
+                from = [&**last, &[0]].concat();
+            }
+            _ => return Ok(runs),
+        }
+    }
+}
+
+/// The first row of a generation's markers that are in no run.
+pub fn first_mark(store: &dyn Rows, generation: u32) -> Result<u64, StoreError> {
+    let first =
+        read::<Number>(store, Table::Meta, &keys::first_mark(generation))?.map_or(0, |number| number.0);
+    u64::try_from(first).map_err(|_| unreadable("number of event ids", "it is too large"))
+}
+
+/// The first generation of markers whose rows count.
+pub fn first_generation(store: &dyn Rows) -> Result<u32, StoreError> {
+    let first = read::<Number>(store, Table::Meta, keys::FIRST_GENERATION)?.map_or(0, |number| number.0);
+    u32::try_from(first).map_err(|_| unreadable("generation of event ids", "it is too large"))
+}
+
+/// The generations of event ids that are on disk in the old table, oldest first. One seek each.
 pub fn generations(store: &dyn Rows) -> Result<Vec<u32>, StoreError> {
     let mut found = Vec::new();
     let mut from = keys::generation(0);

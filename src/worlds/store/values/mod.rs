@@ -6,6 +6,7 @@
 mod bucket;
 mod customer;
 mod journal;
+mod marks;
 mod record;
 
 use prost::Message;
@@ -15,6 +16,7 @@ use crate::domain::time::{Hour, Timestamp};
 
 pub use customer::ProductIdentity;
 pub use journal::{JournalHead, SignedAmount};
+pub use marks::{MarkRun, decode_hashes, encode_hashes};
 pub use record::{Decided, ProductOfRecord};
 
 /// The version that this code writes, and the only one that it reads.

@@ -53,6 +53,7 @@ fn apply(contents: &mut Contents, batch: &Batch) {
             Change::DeleteRange(table, from, to) => {
                 contents.retain(|(of, key), _| *of != table || *key < from || *key >= to);
             }
+            Change::Discard(..) => {}
         }
     }
 }
