@@ -223,7 +223,9 @@ impl Upkeep {
             Job::Merge { keep, inputs, writer } => {
                 let run = writer.finish(batch);
                 run.describe(batch);
-                inputs.iter().for_each(|input| Run::forget(input.number(), batch));
+                for input in &inputs {
+                    Run::forget(input.number(), batch);
+                }
                 self.done.push(Done::Merged { keep, run });
                 None
             }
