@@ -23,7 +23,7 @@ use super::{Batch, Change, Pair, Rows, Store, StoreError, Table};
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Runs of markers are written by the megabyte: larger files, and fewer of them.
-const RUNS_WRITE_BUFFER_BYTES: usize = 8 << 20;
+const RUNS_WRITE_BUFFER_BYTES: usize = 16 << 20;
 const MAX_WAL_BYTES: u64 = 64 << 20;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
@@ -137,7 +137,9 @@ fn database_options() -> Options {
     options.create_missing_column_families(true);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
+    // A hundred million markers are in about 130 files. RocksDB keeps open ones in 64 groups, and closes one as soon as a
+    // group is full.
+    options.set_max_open_files(768);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     // A torn end of the log was never acknowledged. A fault anywhere else is for a person to see: refuse to open.
