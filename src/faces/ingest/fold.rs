@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::Hasher as _,
+    hash::{BuildHasher as _, Hasher as _},
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::wire::{self, Malformed, RawNames, as_text};
+use super::wire::{self, Malformed, RawNames};
 use crate::{
     base::proto::{Rejection, rejection::Reason},
     domain::{
@@ -49,7 +50,7 @@ pub(super) struct Folded {
     /// By event: the entry that holds it, if it has no id and is not refused.
     entry_of: Vec<Option<u32>>,
     /// By event, with the product where that is known.
-    refusals: BTreeMap<u32, (Option<ProductIndex>, Refusal)>,
+    refusals: BTreeMap<u32, Stranger>,
 }
 
 /// Hashes events' identities to 128 bits. Keyed, so that no one can make ids that collide.
@@ -63,11 +64,11 @@ impl Hasher {
         Self { key }
     }
 
-    fn of(self, names: &Names<'_>) -> SipHasher13 {
+    fn of(self, names: [&[u8]; 3]) -> SipHasher13 {
         let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
-        for text in [names.product, names.customer, names.dimension] {
+        for text in names {
             hasher.write_usize(text.len());
-            hasher.write(text.as_bytes());
+            hasher.write(text);
         }
         hasher
     }
@@ -77,8 +78,10 @@ impl Hasher {
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
     let mut sheet = Sheet {
         desk,
-        places: HashMap::with_capacity_and_hasher(message.events.min(EXPECTED_NAMES), RandomState::default()),
+        random: RandomState::default(),
+        places: HashTable::with_capacity(message.events.min(EXPECTED_NAMES)),
         series: Vec::with_capacity(message.events.min(EXPECTED_NAMES)),
+        hashers: Vec::new(),
         entries: HashMap::default(),
         folded: Folded { entry_of: Vec::with_capacity(message.events), ..Folded::default() },
     };
@@ -91,52 +94,58 @@ pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded
 /// A request being folded. Its names are looked up once each, however many events say them.
 struct Sheet<'r, 'd> {
     desk: Desk<'d>,
-    places: HashMap<RawNames<'r>, usize, RandomState>,
-    series: Vec<Result<Series<'r, 'd>, (Option<ProductIndex>, Refusal)>>,
+    random: RandomState,
+    /// The places of names in `series`.
+    places: HashTable<u32>,
+    series: Vec<(RawNames<'r>, Result<Series<'d>, Box<Stranger>>)>,
+    /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
+    hashers: Vec<Option<SipHasher13>>,
     /// The entries that are no series' latest.
     entries: HashMap<EntryKey, u32, RandomState>,
     folded: Folded,
 }
 
 /// A customer's use of a dimension.
-struct Series<'r, 'd> {
-    names: Names<'r>,
+struct Series<'d> {
     located: Located<'d>,
     customer: CustomerRef,
-    /// Has taken in the names, once one was asked for; an id or a subject makes it a hash.
-    hasher: Option<SipHasher13>,
     /// The latest entry without tags or subject.
     plain: Option<(Hour, u32)>,
 }
 
+/// Names that mean nothing here, and the product where that is known.
+type Stranger = (Option<ProductIndex>, Refusal);
+
 /// Events that agree in all this add up. Distinct subjects do not.
 type EntryKey = (usize, Hour, Option<TagSet>, Option<u128>);
 
-impl<'r, 'd: 'r> Sheet<'r, 'd> {
+impl<'r> Sheet<'r, '_> {
     fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
         let place = self.place(event.names)?;
-        let taken = self.count(place, index, event);
-        if let Err(refused) = &taken {
-            self.folded.refusals.insert(index, refused.clone());
+        match self.count(place, index, event) {
+            Ok(entry) => self.folded.entry_of.push(entry),
+            Err(refused) => {
+                self.folded.refusals.insert(index, *refused);
+                self.folded.entry_of.push(None);
+            }
         }
-        self.folded.entry_of.push(taken.ok().flatten());
         Ok(())
     }
 
-    /// The place of the series that names mean, or of what is wrong with them.
+    /// The place of what names mean, or of what is wrong with them.
     fn place(&mut self, names: RawNames<'r>) -> Result<usize, Malformed> {
-        if let Some(place) = self.places.get(&names) {
-            return Ok(*place);
+        let (hash, series) = (self.random.hash_one(names), &self.series);
+        if let Some(place) = self.places.find(hash, |place| series[*place as usize].0 == names) {
+            return Ok(*place as usize);
         }
-        let texts = Names {
-            product: as_text(names.product.unwrap_or_default())?,
-            customer: as_text(names.customer)?,
-            dimension: as_text(names.dimension)?,
-        };
-        let series = self.desk.series(texts);
+        let texts = names.texts()?;
+        let stranger = |refusal| Box::new((self.desk.catalog.find(texts.product), refusal));
+        let series = self.desk.series(texts).map_err(stranger);
         let place = self.series.len();
-        self.series.push(series.map_err(|refusal| (self.desk.catalog.find(texts.product), refusal)));
-        self.places.insert(names, place);
+        self.series.push((names, series));
+        let (random, series) = (&self.random, &self.series);
+        let hash_again = |place: &u32| random.hash_one(series[*place as usize].0);
+        self.places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
         Ok(place)
     }
 
@@ -145,57 +154,65 @@ impl<'r, 'd: 'r> Sheet<'r, 'd> {
         &mut self,
         place: usize,
         index: u32,
-        event: &wire::Event<'_>,
-    ) -> Result<Option<u32>, (Option<ProductIndex>, Refusal)> {
-        let series = self.series[place].as_mut().map_err(|refused| refused.clone())?;
-        let product = series.located.product;
-        let refused = |refusal| (Some(product), refusal);
-        let measured = measure(series.located.dimension, &self.desk.range, &read(event)).map_err(refused)?;
+        event: &wire::Event<'r>,
+    ) -> Result<Option<u32>, Box<Stranger>> {
+        let series = self.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
+        let (product, range) = (series.located.product, &self.desk.range);
+        let refused = |refusal| Box::new((Some(product), refusal));
+        let measured = measure(series.located.dimension, range, &read(event)).map_err(refused)?;
         let usage = measured.usage;
         let entry = match series.plain {
             Some((hour, entry)) if measured.is_plain() && hour == measured.hour => entry,
-            _ => {
-                let subject = measured.is_by_subject().then(|| series.hash(self.desk.hasher, event.subject));
-                let delta = &mut self.folded.delta;
-                series.entry(place, measured, subject, &mut self.entries, &mut delta.entries)
-            }
+            _ => self.entry(place, measured, event),
         };
         if event.id.is_empty() {
             self.folded.delta.entries[entry as usize].add(usage).map_err(refused)?;
             return Ok(Some(entry));
         }
-        let hash = series.hash(self.desk.hasher, event.id);
+        let hash = self.hash(place, product, event.names, event.id);
         self.folded.delta.identified.push(Identified { hash, usage, entry, index });
         Ok(None)
     }
-}
 
-impl Series<'_, '_> {
     /// The entry for what is measured, made if there is none yet.
-    fn entry(
-        &mut self,
-        place: usize,
-        measured: Measured,
-        subject: Option<u128>,
-        others: &mut HashMap<EntryKey, u32, RandomState>,
-        entries: &mut Vec<Entry>,
-    ) -> u32 {
-        let is_plain = measured.is_plain();
-        let Measured { hour, tags, .. } = measured;
+    fn entry(&mut self, place: usize, measured: Measured, event: &wire::Event<'r>) -> u32 {
+        let Ok(series) = &self.series[place].1 else { unreachable!("only what is known is measured") };
+        let (product, is_plain) = (series.located.product, measured.is_plain());
+        let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
+        let (Sheet { series, entries: others, folded, .. }, Measured { hour, tags, .. }) = (self, measured);
+        let (Ok(series), entries) = (&mut series[place].1, &mut folded.delta.entries) else {
+            unreachable!("it was known a moment ago")
+        };
         let key = (place, hour, tags, subject);
         let known = if is_plain { others.remove(&key) } else { others.get(&key).copied() };
         let entry = known.unwrap_or_else(|| {
-            entries.push(self.new_entry(hour, key.2.clone(), subject));
+            entries.push(series.new_entry(hour, key.2.clone(), subject));
             u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
         });
         if !is_plain {
             others.insert(key, entry);
-        } else if let Some((hour, before)) = self.plain.replace((hour, entry)) {
+        } else if let Some((hour, before)) = series.plain.replace((hour, entry)) {
             others.insert((place, hour, None, None), before);
         }
         entry
     }
 
+    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
+    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &str) -> u128 {
+        if self.hashers.len() <= place {
+            self.hashers.resize(self.series.len(), None);
+        }
+        let mut hasher = *self.hashers[place].get_or_insert_with(|| {
+            // The product may be left out, and is the same all the same.
+            let code = self.desk.catalog.product(product).map_or("", |product| &*product.code);
+            self.desk.hasher.of([code.as_bytes(), names.customer, names.dimension])
+        });
+        hasher.write(name.as_bytes());
+        hasher.finish128().as_u128()
+    }
+}
+
+impl Series<'_> {
     fn new_entry(&self, hour: Hour, tags: Option<TagSet>, subject: Option<u128>) -> Entry {
         Entry {
             product: self.located.product,
@@ -208,25 +225,13 @@ impl Series<'_, '_> {
             events: 0,
         }
     }
-
-    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
-    fn hash(&mut self, hasher: Hasher, name: &str) -> u128 {
-        let mut hasher = *self.hasher.get_or_insert_with(|| hasher.of(&self.names));
-        hasher.write(name.as_bytes());
-        hasher.finish128().as_u128()
-    }
 }
 
 impl<'d> Desk<'d> {
-    fn series<'r>(&self, names: Names<'r>) -> Result<Series<'r, 'd>, Refusal>
-    where
-        'd: 'r,
-    {
+    fn series(&self, names: Names<'_>) -> Result<Series<'d>, Refusal> {
         let located = locate(self.catalog, names)?;
         let customer = self.customer(located.product, names.customer)?;
-        // The product may be left out, and is the same all the same.
-        let product = self.catalog.product(located.product).map_or("", |product| &*product.code);
-        Ok(Series { names: Names { product, ..names }, located, customer, hasher: None, plain: None })
+        Ok(Series { located, customer, plain: None })
     }
 
     /// Finds the customer, or says why an unknown one cannot be billed.
@@ -431,8 +436,8 @@ mod tests {
     #[test]
     fn an_id_means_one_event_of_one_customer_and_dimension() {
         let hash_with = |key, event: &UsageEvent| {
-            let names = Names { product: "prod", customer: &event.customer, dimension: &event.dimension };
-            let mut hasher = Hasher::new(key).of(&names);
+            let names = ["prod", &event.customer, &event.dimension].map(str::as_bytes);
+            let mut hasher = Hasher::new(key).of(names);
             hasher.write(event.event_id.as_bytes());
             hasher.finish128().as_u128()
         };

@@ -10,7 +10,7 @@ use prost::Message as _;
 
 use super::{
     fold::{Desk, Hasher, fold},
-    wire::{Malformed, Message, as_text},
+    wire::{Malformed, Message},
 };
 use crate::{
     base::proto::{RecordRequest, RecordResponse, RecordStreamRequest, Rejection, UsageEvent, raw},
@@ -81,16 +81,16 @@ fn taken(
 
 /// The events as prost would have built them.
 fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
-    let text = |bytes| as_text(bytes).map(ToOwned::to_owned);
     let mut events = Vec::new();
     message.each_event(|_, event| {
+        let names = event.names.texts()?;
         events.push(UsageEvent {
-            customer: text(event.names.customer)?,
-            dimension: text(event.names.dimension)?,
+            customer: names.customer.to_owned(),
+            dimension: names.dimension.to_owned(),
             quantity: event.quantity,
             time_unix_nano: event.time_unix_nano,
             event_id: event.id.to_owned(),
-            product: text(event.names.product.unwrap_or_default())?,
+            product: names.product.to_owned(),
             subject: event.subject.to_owned(),
             tags: event.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         });

@@ -9,7 +9,7 @@ use std::str;
 use thiserror::Error;
 use tonic::Status;
 
-use crate::base::proto::raw;
+use crate::{base::proto::raw, domain::usage::Names};
 
 /// How deep unknown groups may lie in each other; prost's own limit.
 const MAX_DEPTH: u32 = 100;
@@ -115,6 +115,16 @@ pub(super) struct RawNames<'a> {
     pub(super) dimension: &'a [u8],
 }
 
+impl<'a> RawNames<'a> {
+    pub(super) fn texts(&self) -> Result<Names<'a>, Malformed> {
+        Ok(Names {
+            product: as_text(self.product.unwrap_or_default())?,
+            customer: as_text(self.customer)?,
+            dimension: as_text(self.dimension)?,
+        })
+    }
+}
+
 /// An event, its texts still in the request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Event<'a> {
@@ -172,7 +182,7 @@ fn read_tag(bytes: &[u8]) -> Result<(&str, &str), Malformed> {
     Ok((key, value))
 }
 
-pub(super) fn as_text(bytes: &[u8]) -> Result<&str, Malformed> {
+fn as_text(bytes: &[u8]) -> Result<&str, Malformed> {
     str::from_utf8(bytes).map_err(|_| Malformed::Text)
 }
 

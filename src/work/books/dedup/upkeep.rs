@@ -223,7 +223,7 @@ impl Upkeep {
             Job::Merge { keep, inputs, writer } => {
                 let run = writer.finish(batch);
                 run.describe(batch);
-                for input in &*inputs {
+                for input in &inputs {
                     Run::forget(input.number(), batch);
                 }
                 self.done.push(Done::Merged { keep, run });

@@ -13,7 +13,8 @@ use std::{
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, ErrorKind, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    Direction, ErrorKind, IteratorMode, MemtableFactory, Options, ReadOptions, Snapshot, WriteBatch,
+    WriteOptions,
 };
 
 use super::{Batch, Change, Pair, Rows, Store, StoreError, Table, Visitor};
@@ -27,7 +28,7 @@ const SEAL_BUFFER_BYTES: usize = 16 << 20;
 /// Of all tables together.
 const WRITE_BUFFERS_BYTES: usize = 64 << 20;
 /// Runs of markers are written by the megabyte: larger files, and fewer of them.
-const RUNS_WRITE_BUFFER_BYTES: usize = 8 << 20;
+const RUNS_WRITE_BUFFER_BYTES: usize = 16 << 20;
 /// What is read again after a crash, in a fraction of a second.
 const MAX_WAL_BYTES: u64 = 64 << 20;
 /// Table files go to disk in pieces of this size: one sync of a whole file would hold up the syncs of commits.
@@ -161,7 +162,9 @@ fn database_options() -> Options {
     options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
     options.set_bytes_per_sync(BYTES_PER_SYNC);
     options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
+    // A hundred million markers are in about 130 files. RocksDB keeps open ones in 64 groups, and closes one as soon as a
+    // group is full.
+    options.set_max_open_files(768);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     // A torn end of the log was never acknowledged. A fault anywhere else is for a person to see: refuse to open.
@@ -169,6 +172,8 @@ fn database_options() -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // Also refuse a log that is missing or too short, if another one follows it.
     options.set_track_and_verify_wals_in_manifest(true);
+    // There is one writer, and not every kind of write buffer takes more.
+    options.set_allow_concurrent_memtable_write(false);
     options
 }
 
@@ -186,6 +191,10 @@ fn table_options(table: Table, cache: &Cache) -> Options {
         Table::Buckets | Table::Records | Table::Outstanding | Table::Journal | Table::Receipts
     );
     options.set_write_buffer_size(if is_sealed_into { SEAL_BUFFER_BYTES } else { WRITE_BUFFER_BYTES });
+    if table == Table::Buckets {
+        // A row is written again and again, and read when an agent starts: to be in order is for the flush to see to.
+        options.set_memtable_factory(MemtableFactory::Vector);
+    }
     if matches!(table, Table::Buckets | Table::Records | Table::Deliveries) {
         // Their rows come and go with each hour.
         options.add_compact_on_deletion_collector_factory(DELETED_ROWS, DELETED_ROWS / 2, 0.5);
