@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::watch,
     time::sleep,
 };
@@ -100,8 +100,7 @@ impl Access {
     pub fn load(grpc: &Grpc) -> Result<Self, Fault> {
         let mut server = Server::builder()
             .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .tcp_nodelay(true);
+            .http2_keepalive_interval(Some(KEEPALIVE));
         if let Some(tls) = &grpc.tls {
             server = server.tls_config(tls_config(tls)?)?;
         }
@@ -125,7 +124,7 @@ pub async fn serve(
     let serving = async {
         match bound {
             Bound::Tcp(listener) => {
-                let incoming = patiently(TcpListenerStream::new(listener));
+                let incoming = patiently(TcpListenerStream::new(listener).map(at_once));
                 router.serve_with_incoming_shutdown(incoming, stopping).await
             }
             Bound::Unix(listener) => {
@@ -138,6 +137,15 @@ pub async fn serve(
         served = serving => Ok(served?),
         () = report_health(phase, reporter) => Ok(()),
     }
+}
+
+/// Answers are small, and must not wait for the client's acknowledgement of those before them (40 ms, for some). tonic's
+/// own setting is for listeners that it binds itself.
+fn at_once(taken: io::Result<TcpStream>) -> io::Result<TcpStream> {
+    taken.inspect(|stream| {
+        // It fails for a connection that is gone: whoever serves it will see.
+        drop(stream.set_nodelay(true));
+    })
 }
 
 fn patiently<T>(incoming: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
