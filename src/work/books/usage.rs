@@ -27,6 +27,9 @@ use super::{Books, PutError, Registration, Series};
 /// memory with new ones.
 pub const MAX_PRODUCERS: usize = 100_000;
 
+/// So many markers are looked for at once: few enough that what was fetched for the first is still near for the last.
+const EXPECTED_AT_ONCE: usize = 64;
+
 /// Why a delta was not counted at all.
 #[derive(Debug, Error)]
 pub enum RecordError {
@@ -126,18 +129,21 @@ impl Books {
             }
             admissions.push(admission);
         }
-        for event in &delta.identified {
-            let (entry, admission) =
-                (&delta.entries[event.entry as usize], &mut admissions[event.entry as usize]);
-            if self.dedup.is_marked(store, event.hash)? {
-                admission.duplicates += 1;
-                continue;
-            }
-            match self.count(entry, admission, event.usage, 1, store, now, batch)? {
-                Ok(()) if is_sabotaged(Sabotage::ForgetMarker) => {}
-                Ok(()) => self.dedup.mark(event.hash, now),
-                Err(why) => {
-                    recorded.refused.push(Refused { place: event.index, product: entry.product, why });
+        for events in delta.identified.chunks(EXPECTED_AT_ONCE) {
+            self.dedup.expect(events.iter().map(|event| event.hash));
+            for event in events {
+                let (entry, admission) =
+                    (&delta.entries[event.entry as usize], &mut admissions[event.entry as usize]);
+                if self.dedup.is_marked(store, event.hash)? {
+                    admission.duplicates += 1;
+                    continue;
+                }
+                match self.count(entry, admission, event.usage, 1, store, now, batch)? {
+                    Ok(()) if is_sabotaged(Sabotage::ForgetMarker) => {}
+                    Ok(()) => self.dedup.mark(event.hash, now),
+                    Err(why) => {
+                        recorded.refused.push(Refused { place: event.index, product: entry.product, why });
+                    }
                 }
             }
         }

@@ -1,14 +1,17 @@
 //! The store on disk: RocksDB, one column family per table.
 
+mod deferred;
 mod log;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    borrow::Cow,
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rocksdb::{
@@ -16,6 +19,8 @@ use rocksdb::{
     Direction, ErrorKind, IteratorMode, MemtableFactory, Options, ReadOptions, Snapshot, WriteBatch,
     WriteOptions,
 };
+
+use deferred::{Deferred, Overlay};
 
 use super::{Batch, Change, Pair, Rows, Store, StoreError, Table, Visitor};
 
@@ -39,6 +44,8 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
 pub struct RocksStore {
     db: DB,
+    /// Locked from a batch's first change until it is on disk: whoever reads finds a row here or there.
+    deferred: Mutex<Deferred>,
     lock: Lock,
 }
 
@@ -49,13 +56,37 @@ impl RocksStore {
         let lock = Lock::take(data_dir.join("tallyman.lock"))?;
         let folder = data_dir.join("db");
         log::check(&folder)?;
-        Ok(Self { db: open(&folder).map_err(|error| engine("open", &error))?, lock })
+        Self::over(open(&folder).map_err(|error| engine("open", &error))?, lock)
+    }
+
+    fn over(db: DB, lock: Lock) -> Result<Self, StoreError> {
+        let overlay = deferred::read(&db)?;
+        if !overlay.is_empty() {
+            let writes = deferred::settle(&overlay, &db, log_of(&db), family(&db, deferred::TABLE));
+            write(&db, writes)?;
+        }
+        Ok(Self { db, deferred: Mutex::default(), lock })
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, Deferred> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader { db: &self.db, snapshot: None, overlay: Cow::Owned(Overlay::new()) }
+    }
+
+    /// A reader that finds the deferred rows, if it is for them.
+    fn reader_of(&self, table: Table) -> Reader<'_> {
+        let overlay = if table == deferred::TABLE { self.deferred().overlay() } else { Overlay::new() };
+        Reader { overlay: Cow::Owned(overlay), ..self.reader() }
     }
 }
 
 /// A data folder that no agent uses, to be looked at: nothing in it is changed.
 pub struct RocksFolder {
     db: DB,
+    overlay: Overlay,
     /// `None` on a disk that takes no lock.
     _lock: Option<Lock>,
 }
@@ -71,7 +102,8 @@ impl RocksFolder {
             locked => Some(locked?),
         };
         log::check(&folder)?;
-        Ok(Self { db: open_for_reading(&folder).map_err(|error| engine("open", &error))?, _lock: lock })
+        let db = open_for_reading(&folder).map_err(|error| engine("open", &error))?;
+        Ok(Self { overlay: deferred::read(&db)?, db, _lock: lock })
     }
 }
 
@@ -83,9 +115,20 @@ fn takes_no_writes(fault: &io::Error) -> bool {
 struct Reader<'a> {
     db: &'a DB,
     snapshot: Option<Snapshot<'a>>,
+    /// Rows that are not in their table yet.
+    overlay: Cow<'a, Overlay>,
 }
 
 impl Reader<'_> {
+    fn rows(&self, table: Table, from: &[u8]) -> Option<impl Iterator<Item = Result<Pair, rocksdb::Error>>> {
+        let start = IteratorMode::From(from, Direction::Forward);
+        Some(self.db.iterator_cf_opt(table_of(self.db, table)?, self.options(), start))
+    }
+
+    fn is_deferred(&self, table: Table) -> bool {
+        table == deferred::TABLE && !self.overlay.is_empty()
+    }
+
     fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(snapshot) = &self.snapshot {
@@ -99,19 +142,32 @@ impl Reader<'_> {
 
 impl Rows for Reader<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(deferred) = self.overlay.get(key).filter(|_| table == deferred::TABLE) {
+            return Ok(deferred.clone());
+        }
         let Some(family) = table_of(self.db, table) else { return Ok(None) };
         let value = self.db.get_cf_opt(family, key, &self.options());
         value.map_err(|error| engine("read from", &error))
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        let Some(family) = table_of(self.db, table) else { return Ok(Vec::new()) };
-        let start = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(family, self.options(), start);
-        pairs.take(limit).collect::<Result<_, _>>().map_err(|error| engine("read from", &error))
+        let Some(rows) = self.rows(table, from) else { return Ok(Vec::new()) };
+        let pairs = if self.is_deferred(table) {
+            deferred::merged(rows, &self.overlay, from).take(limit).collect()
+        } else {
+            rows.take(limit).collect::<Result<_, _>>()
+        };
+        pairs.map_err(|error| engine("read from", &error))
     }
 
     fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        if self.is_deferred(table) {
+            let rows = self.rows(table, from).into_iter().flatten();
+            return deferred::merged(rows, &self.overlay, from).try_for_each(|row| {
+                let (key, value) = row.map_err(|error| engine("read from", &error))?;
+                each(&key, &value)
+            });
+        }
         let mut options = self.options();
         options.fill_cache(false);
         let Some(family) = table_of(self.db, table) else { return Ok(()) };
@@ -135,14 +191,26 @@ fn open_for_reading(folder: &Path) -> Result<DB, rocksdb::Error> {
     options.create_missing_column_families(false);
     // A folder that no agent of this version has opened yet lacks the tables that are new in it.
     let there = DB::list_cf(&options, folder)?;
-    let families = families().filter(|family| there.iter().any(|name| name == family.name()));
+    let families = families().into_iter().filter(|family| there.iter().any(|name| name == family.name()));
     DB::open_cf_descriptors_read_only(&options, folder, families, false)
 }
 
-fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+fn families() -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    let family = move |table: Table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache));
-    Table::ALL.into_iter().map(family)
+    let family = |table: Table| ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache));
+    let log = ColumnFamilyDescriptor::new(deferred::LOG, table_options(deferred::TABLE, &cache));
+    Table::ALL.into_iter().map(family).chain([log]).collect()
+}
+
+/// Applies the batch and syncs it to disk.
+fn write(db: &DB, writes: WriteBatch) -> Result<(), StoreError> {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    db.write_opt(writes, &options).map_err(|error| engine("write to", &error))
+}
+
+fn log_of(db: &DB) -> &ColumnFamily {
+    db.cf_handle(deferred::LOG).unwrap_or_else(|| unreachable!("the log was opened"))
 }
 
 fn family(db: &DB, table: Table) -> &ColumnFamily {
@@ -313,29 +381,40 @@ fn damaged(action: &'static str, message: String) -> StoreError {
 
 impl Rows for RocksStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Reader { db: &self.db, snapshot: None }.get(table, key)
+        if table == deferred::TABLE
+            && let Some(deferred) = self.deferred().get(key)
+        {
+            return Ok(deferred.clone());
+        }
+        self.reader().get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
+        self.reader_of(table).scan(table, from, limit)
     }
 
     fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
-        Reader { db: &self.db, snapshot: None }.visit(table, from, each)
+        self.reader_of(table).visit(table, from, each)
+    }
+}
+
+impl RocksFolder {
+    fn reader(&self) -> Reader<'_> {
+        Reader { db: &self.db, snapshot: None, overlay: Cow::Borrowed(&self.overlay) }
     }
 }
 
 impl Rows for RocksFolder {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Reader { db: &self.db, snapshot: None }.get(table, key)
+        self.reader().get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
-        Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
+        self.reader().scan(table, from, limit)
     }
 
     fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
-        Reader { db: &self.db, snapshot: None }.visit(table, from, each)
+        self.reader().visit(table, from, each)
     }
 }
 
@@ -345,17 +424,25 @@ impl Store for RocksStore {
         let mut families = [None; Table::ALL.len()];
         let mut family =
             |table: Table| *families[table as usize].get_or_insert_with(|| family(&self.db, table));
+        let mut deferred = self.deferred();
         for change in batch.changes {
             match change {
+                Change::Put(deferred::TABLE, key, value) => deferred.change(key, Some(value)),
+                Change::Delete(deferred::TABLE, key) => deferred.change(key, None),
                 Change::Put(table, key, value) => writes.put_cf(family(table), key, value),
                 Change::Delete(table, key) => writes.delete_cf(family(table), key),
-                Change::DeleteRange(table, from, to) => writes.delete_range_cf(family(table), from, to),
+                Change::DeleteRange(table, from, to) => {
+                    if table == deferred::TABLE {
+                        deferred.remove_range(&from, &to);
+                    }
+                    writes.delete_range_cf(family(table), from, to);
+                }
                 Change::Discard(table, from, through) => discarded.push((table, from, through)),
             }
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
-        self.db.write_opt(writes, &options).map_err(|error| engine("write to", &error))?;
+        deferred.write(log_of(&self.db), family(deferred::TABLE), &mut writes);
+        write(&self.db, writes)?;
+        drop(deferred);
         for (table, from, through) in discarded {
             // Whole files only: a range that is marked as deleted would have its neighbours rewritten.
             let freed = self.db.delete_file_in_range_cf(family(table), from, through);
@@ -365,7 +452,10 @@ impl Store for RocksStore {
     }
 
     fn snapshot(&self) -> Box<dyn Rows + '_> {
-        Box::new(Reader { db: &self.db, snapshot: Some(self.db.snapshot()) })
+        // No commit in between: each row is in the one or in the other.
+        let deferred = self.deferred();
+        let overlay = Cow::Owned(deferred.overlay());
+        Box::new(Reader { db: &self.db, snapshot: Some(self.db.snapshot()), overlay })
     }
 
     fn size(&self) -> u64 {

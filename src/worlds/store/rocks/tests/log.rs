@@ -119,7 +119,7 @@ fn a_flipped_length_that_rocksdb_takes_for_a_torn_end_is_refused_with_the_files_
     assert!(fault.to_string().contains(name) && fault.to_string().contains("restore a backup"), "{fault}");
 
     let lock = Lock::take(copy.path().join("tallyman.lock")).unwrap();
-    let unchecked = RocksStore { db: open(&copy.path().join("db")).unwrap(), lock };
+    let unchecked = RocksStore::over(open(&copy.path().join("db")).unwrap(), lock).unwrap();
     assert!(
         contents(&unchecked).unwrap() == written.steps[2].1,
         "RocksDB has learned to refuse this: {offset}"

@@ -1,3 +1,4 @@
+mod deferred;
 mod log;
 mod table;
 

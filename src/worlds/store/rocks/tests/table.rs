@@ -75,14 +75,14 @@ fn no_write_succeeds_after_a_compaction_that_met_a_damaged_block() {
     // The same keys again and again, or RocksDB would move the files as they are.
     let mut commit = |number: u32| store.commit(some_batch(number % 10, &mut rng));
     (0..10).for_each(|number| commit(number).unwrap());
-    store.db.flush_cf(family(&store.db, Table::Buckets)).unwrap();
+    store.db.flush_cf(family(&store.db, Table::EventIds)).unwrap();
     let file = files(folder.path(), is_table).pop().unwrap();
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, flipped(&bytes, 20, 0)).unwrap();
     // A few more files of the table, and RocksDB merges them.
     let fault = (10..5000).find_map(|number| {
         let fault = commit(number).err();
-        drop(store.db.flush_cf(family(&store.db, Table::Buckets)));
+        drop(store.db.flush_cf(family(&store.db, Table::EventIds)));
         fault
     });
     let fault = fault.expect("the damage was never met");
