@@ -36,6 +36,7 @@ pub(crate) struct Scenario {
     batch: u32,
     in_flight: u32,
     pub(crate) has_ids: bool,
+    encodes_anew: bool,
     rate: u64,
 }
 
@@ -45,14 +46,21 @@ pub(crate) const STREAMS: Scenario = Scenario {
     batch: 1000,
     in_flight: 16,
     has_ids: false,
+    encodes_anew: false,
     rate: 0,
 };
 pub(crate) const STREAMS_WITH_IDS: Scenario =
     Scenario { name: "streams of 1000, with ids", has_ids: true, ..STREAMS };
+pub(crate) const APPLICATIONS: Scenario =
+    Scenario { name: "streams of 1000, encoded anew", encodes_anew: true, ..STREAMS };
+pub(crate) const APPLICATIONS_WITH_IDS: Scenario =
+    Scenario { name: "streams of 1000, encoded anew, with ids", has_ids: true, ..APPLICATIONS };
 const CALLS: Scenario = Scenario { name: "calls of 100", mode: Mode::Unary, batch: 100, ..STREAMS };
-pub(crate) const SCENARIOS: [Scenario; 6] = [
+pub(crate) const SCENARIOS: [Scenario; 8] = [
     STREAMS,
     STREAMS_WITH_IDS,
+    APPLICATIONS,
+    APPLICATIONS_WITH_IDS,
     CALLS,
     Scenario { name: "calls of 100, with ids", has_ids: true, ..CALLS },
     Scenario { name: "calls of 10", batch: 10, ..CALLS },
@@ -71,6 +79,7 @@ impl Scenario {
         Load {
             mode: self.mode,
             usage: Usage { has_ids: self.has_ids, ..Usage::default() },
+            encodes_anew: self.encodes_anew,
             batch: self.batch,
             in_flight: self.in_flight,
             most_events: u64::MAX,

@@ -4,7 +4,10 @@ use std::{fmt::Write, path::Path};
 
 use crate::{
     machine,
-    plan::{IDLE, Plan, SCENARIOS, STEADY, STREAMS, STREAMS_WITH_IDS, Scenario},
+    plan::{
+        APPLICATIONS, APPLICATIONS_WITH_IDS, IDLE, Plan, SCENARIOS, STEADY, STREAMS, STREAMS_WITH_IDS,
+        Scenario,
+    },
     results::{Figure, Results, Subject},
 };
 
@@ -102,7 +105,9 @@ fn footprint(text: &mut String, subject: Subject, scenarios: &[&Scenario], resul
 }
 
 fn verdicts(text: &mut String, results: &Results) {
-    for (scenario, wanted) in [(STREAMS, 0.75), (STREAMS_WITH_IDS, 0.40)] {
+    let wanted =
+        [(STREAMS, 0.75), (STREAMS_WITH_IDS, 0.40), (APPLICATIONS, 0.75), (APPLICATIONS_WITH_IDS, 0.40)];
+    for (scenario, wanted) in wanted {
         if let Some(ratio) = results.ratio(scenario.name, Subject::Tallyman, Subject::Discard) {
             let what = format!("{}: at least {wanted:.2} of the discard server", scenario.name);
             verdict(text, ratio.median >= wanted, &what, &format!("{:.2}", ratio.median));

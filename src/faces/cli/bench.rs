@@ -48,6 +48,9 @@ pub struct BenchArgs {
     /// Give each event an id of its own (32 bytes), so that the agent looks for repeats.
     #[arg(long)]
     ids: bool,
+    /// Build and encode each request anew, as an application does, instead of once ahead.
+    #[arg(long)]
+    encode_anew: bool,
     /// How many customers; each event is of one of them, drawn at random.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     customers: u32,
@@ -118,6 +121,7 @@ impl BenchArgs {
     fn load(&self) -> Load {
         let usual = if self.events.is_some() { LONGEST } else { USUAL_DURATION };
         Load {
+            encodes_anew: self.encode_anew,
             mode: match self.mode {
                 ModeArg::Unary => Mode::Unary,
                 ModeArg::Stream => Mode::Stream,

@@ -1,7 +1,7 @@
 //! The load generator: sends usage as fast as it is answered, or at a rate, and measures the answers.
 //!
 //! It shares its cores with the agent in most measurements. So requests are encoded once, and a later one differs only
-//! in its event ids, which are written over a copy.
+//! in its event ids, which are written over a copy; unless what an application has to do is to be measured, too.
 
 mod codec;
 mod pace;
@@ -28,6 +28,8 @@ use requests::Requests;
 pub struct Load {
     pub mode: Mode,
     pub usage: Usage,
+    /// Whether each request is built and encoded anew, as an application does it.
+    pub encodes_anew: bool,
     /// Events in each request.
     pub batch: u32,
     /// Requests of each connection that wait for their answers.

@@ -122,6 +122,7 @@ mod tests {
 
     fn load(rate: u64) -> Load {
         Load {
+            encodes_anew: false,
             mode: Mode::Unary,
             usage: Usage::default(),
             batch: 10,

@@ -1,4 +1,4 @@
-//! The requests, encoded ahead.
+//! The requests, encoded ahead or anew.
 
 use prost::{
     Message as _,
@@ -68,6 +68,8 @@ pub(super) struct Requests {
     run: [u8; HALF_ID],
     batch: u64,
     patterns: Vec<Pattern>,
+    /// What to build requests of that are encoded anew.
+    anew: Option<(Mode, Usage)>,
 }
 
 /// A whole request, of which a shorter one is the beginning.
@@ -85,10 +87,11 @@ impl Requests {
         let batch = u64::from(load.batch);
         let wanted =
             (batch.saturating_mul(FEWEST_PATTERNS)).max(u64::from(load.usage.customers).saturating_mul(4));
-        let count = wanted.min(MOST_EVENTS_AHEAD).div_ceil(batch.max(1));
+        let anew = load.encodes_anew.then(|| (load.mode, load.usage.clone()));
+        let count = if anew.is_some() { 0 } else { wanted.min(MOST_EVENTS_AHEAD).div_ceil(batch.max(1)) };
         let mut random = fastrand::Rng::with_seed(SEED);
         let patterns = (0..count).map(|_| Pattern::new(load, &mut random)).collect();
-        Self { run: hex(fastrand::u64(..)), batch, patterns }
+        Self { run: hex(fastrand::u64(..)), batch, patterns, anew }
     }
 
     pub(super) fn unary(&self, slice: Slice) -> Message {
@@ -108,11 +111,35 @@ impl Requests {
     }
 
     fn body(&self, slice: Slice) -> Bytes {
+        if let Some((mode, usage)) = &self.anew {
+            return encode(*mode, self.events(usage, slice)).into();
+        }
         let turn = slice.first.checked_div(self.batch).unwrap_or_default();
         let place =
             turn.checked_rem(self.patterns.len() as u64).and_then(|place| usize::try_from(place).ok());
         let Some(pattern) = place.and_then(|place| self.patterns.get(place)) else { return Bytes::new() };
         pattern.filled(slice, &self.run)
+    }
+}
+
+impl Requests {
+    fn events(&self, usage: &Usage, slice: Slice) -> Vec<UsageEvent> {
+        let mut random = fastrand::Rng::with_seed(SEED ^ slice.first);
+        let mut event = |number| {
+            let mut event = usage.event(&mut random);
+            if usage.has_ids {
+                event.event_id = [self.run, hex(number)].concat().into_iter().map(char::from).collect();
+            }
+            event
+        };
+        (slice.first..).take(usize::try_from(slice.events).unwrap_or(usize::MAX)).map(&mut event).collect()
+    }
+}
+
+fn encode(mode: Mode, events: Vec<UsageEvent>) -> Vec<u8> {
+    match mode {
+        Mode::Unary => RecordRequest { events }.encode_to_vec(),
+        Mode::Stream => RecordStreamRequest { events, ..RecordStreamRequest::default() }.encode_to_vec(),
     }
 }
 
@@ -123,11 +150,7 @@ impl Pattern {
             let event = load.usage.event(random);
             let before_id = UsageEvent { event_id: String::new(), product: String::new(), ..event.clone() };
             let (start, length) = (pattern.body.len(), event.encoded_len());
-            let message = match load.mode {
-                Mode::Unary => RecordRequest { events: vec![event] }.encode_to_vec(),
-                Mode::Stream => RecordStreamRequest { events: vec![event], ..RecordStreamRequest::default() }
-                    .encode_to_vec(),
-            };
+            let message = encode(load.mode, vec![event]);
             if load.usage.has_ids {
                 let event_at = start + message.len() - length;
                 pattern.ids.push(event_at + before_id.encoded_len() + ID_HEAD);
@@ -180,12 +203,17 @@ mod tests {
     use super::*;
 
     fn requests(mode: Mode, has_ids: bool) -> Requests {
+        prepared(mode, has_ids, false)
+    }
+
+    fn prepared(mode: Mode, has_ids: bool, encodes_anew: bool) -> Requests {
         let dimensions = vec!["requests".to_owned(), "gb_out".to_owned()];
         let product = "prod".to_owned();
         let usage = Usage { product, dimensions, customers: 5, quantity: 300, has_ids, ..Usage::default() };
         Requests::new(&Load {
             mode,
             usage,
+            encodes_anew,
             batch: 10,
             in_flight: 1,
             most_events: 1000,
@@ -199,23 +227,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_patched_decodes_to_events_that_differ_in_their_ids() {
-        let requests = requests(Mode::Unary, true);
-        let mut ids = BTreeSet::new();
-        let mut keys = BTreeSet::new();
-        for turn in 0..40 {
-            let events = decoded(&requests, turn * 10, 10);
-            assert_eq!(events.len(), 10);
-            for event in events {
-                assert_eq!((event.product.as_str(), event.quantity), ("prod", 300));
-                assert!(["requests", "gb_out"].contains(&event.dimension.as_str()), "{event:?}");
-                assert_eq!((event.event_id.len(), event.customer.len()), (32, 12), "{event:?}");
-                keys.insert(event.customer);
-                ids.insert(event.event_id);
+    fn ahead_or_anew_they_decode_to_events_that_differ_in_their_ids() {
+        for encodes_anew in [false, true] {
+            let requests = prepared(Mode::Unary, true, encodes_anew);
+            let mut ids = BTreeSet::new();
+            let mut keys = BTreeSet::new();
+            for turn in 0..40 {
+                let events = decoded(&requests, turn * 10, 10);
+                assert_eq!(events.len(), 10);
+                for event in events {
+                    assert_eq!((event.product.as_str(), event.quantity), ("prod", 300));
+                    assert!(["requests", "gb_out"].contains(&event.dimension.as_str()), "{event:?}");
+                    assert_eq!((event.event_id.len(), event.customer.len()), (32, 12), "{event:?}");
+                    keys.insert(event.customer);
+                    ids.insert(event.event_id);
+                }
             }
+            assert_eq!((ids.len(), keys.len()), (400, 5));
+            assert!(keys.contains("900000000004"), "{keys:?}");
         }
-        assert_eq!((ids.len(), keys.len()), (400, 5));
-        assert!(keys.contains("900000000004"), "{keys:?}");
     }
 
     #[test]

@@ -127,7 +127,8 @@ async fn a_flipped_byte_in_any_table_is_refused_or_answered_with_the_fault() {
         }
         assert!(!home.log().contains("panicked"), "{}", home.log());
     }
-    assert!(at_start >= 4 && later == 2, "{at_start} at the start, {later} later");
+    // The ledger is read later; markers only once there are so many that they lie in runs.
+    assert!(at_start >= 4 && later == 1, "{at_start} at the start, {later} later");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -13,8 +13,9 @@
 //! - [`load`]: what a start finds.
 //!
 //! Markers are kept in generations, so that they expire by dropping a whole generation. A new one begins once the
-//! current one is a quarter of the dedup window old; the oldest is dropped when no marker in it can be younger than
-//! the window, and not within a window of the start, since applications resend after a down-time.
+//! current one is a sixth of the dedup window old; the oldest is dropped when no marker in it can be younger than the
+//! window. Not within a window of the start, since applications resend after a down-time; and not before as many others
+//! have passed as take a window, since a clock that is set forward makes all of them look old.
 
 mod filter;
 mod hashes;
@@ -41,7 +42,9 @@ use sorted::Sorted;
 use upkeep::{Frozen, Upkeep};
 
 /// A generation is this part of the window.
-const GENERATIONS_IN_WINDOW: u64 = 4;
+const GENERATIONS_IN_WINDOW: u64 = 6;
+/// Which may stay: those of a window, the one that is dropped last, and one that a step of the clock has cut short.
+const MOST_GENERATIONS: usize = 8;
 /// With so many markers the set in memory goes to disk: with those of a large commit it still fits 16 MiB.
 const MOST_FRESH: usize = if cfg!(test) { 7 } else { 600_000 };
 /// An earlier generation with so few markers stays in memory.
@@ -121,7 +124,13 @@ impl Dedup {
         if now < self.started.plus(self.window) {
             return;
         }
-        while let [oldest, successor, ..] = &self.generations[..] {
+        if !self.generations.is_empty() {
+            // Also without new markers, so that those there are get old.
+            self.current(now);
+        }
+        while self.generations.len() > MOST_GENERATIONS
+            && let [oldest, successor, ..] = &self.generations[..]
+        {
             if now < starts_at(successor.start).plus(self.window) {
                 return;
             }
