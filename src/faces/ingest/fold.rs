@@ -17,12 +17,11 @@ use crate::{
         bucket::Usage,
         identity::Identity,
         product::{Catalog, ProductIndex},
-        tags::TagSet,
         time::{Hour, Timestamp},
         usage::{Event, Located, Measured, Names, Refusal, TimeRange, locate, measure},
     },
     work::{
-        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded, Refused},
+        delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded, Refused},
         roster::Inner as Roster,
     },
 };
@@ -117,7 +116,7 @@ struct Series<'d> {
 type Stranger = (Option<ProductIndex>, Refusal);
 
 /// Events that agree in all this add up. Distinct subjects do not.
-type EntryKey = (usize, Hour, Option<TagSet>, Option<u128>);
+type EntryKey = (usize, Hour, Option<Box<Apart>>);
 
 impl<'r> Sheet<'r, '_> {
     fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
@@ -179,20 +178,24 @@ impl<'r> Sheet<'r, '_> {
         let Ok(series) = &self.series[place].1 else { unreachable!("only what is known is measured") };
         let (product, is_plain) = (series.located.product, measured.is_plain());
         let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
-        let (Sheet { series, entries: others, folded, .. }, Measured { hour, tags, .. }) = (self, measured);
+        let (Sheet { series, entries: others, folded, .. }, hour) = (self, measured.hour);
         let (Ok(series), entries) = (&mut series[place].1, &mut folded.delta.entries) else {
             unreachable!("it was known a moment ago")
         };
-        let key = (place, hour, tags, subject);
-        let known = if is_plain { others.remove(&key) } else { others.get(&key).copied() };
+        let key = (place, hour, Apart::of(measured.tags, subject));
+        let known = match others.is_empty() {
+            true => None,
+            false if is_plain => others.remove(&key),
+            false => others.get(&key).copied(),
+        };
         let entry = known.unwrap_or_else(|| {
-            entries.push(series.new_entry(hour, key.2.clone(), subject));
+            entries.push(series.new_entry(hour, key.2.clone()));
             u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
         });
         if !is_plain {
             others.insert(key, entry);
         } else if let Some((hour, before)) = series.plain.replace((hour, entry)) {
-            others.insert((place, hour, None, None), before);
+            others.insert((place, hour, None), before);
         }
         entry
     }
@@ -213,14 +216,13 @@ impl<'r> Sheet<'r, '_> {
 }
 
 impl Series<'_> {
-    fn new_entry(&self, hour: Hour, tags: Option<TagSet>, subject: Option<u128>) -> Entry {
+    fn new_entry(&self, hour: Hour, apart: Option<Box<Apart>>) -> Entry {
         Entry {
             product: self.located.product,
             customer: self.customer.clone(),
             dimension: self.located.index,
             hour,
-            tags,
-            subject,
+            apart,
             usage: Usage::none(self.located.dimension.aggregate),
             events: 0,
         }
@@ -249,7 +251,7 @@ impl<'d> Desk<'d> {
         }
         let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
         self.roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
-        Ok(CustomerRef::New { key: Arc::from(key), identity })
+        Ok(CustomerRef::New(Arc::new(Newcomer { key: Arc::from(key), identity })))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     },
     work::{
         committer::Committer,
-        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded},
+        delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded},
     },
 };
 
@@ -281,7 +281,10 @@ fn entry(committer: &Committer, event: &Event, placed: Measured) -> Entry {
     let key = CUSTOMERS[event.series.customer].0;
     let customer = match committer.roster().read().find(PRODUCT, key) {
         Some(index) => CustomerRef::Known(index),
-        None => CustomerRef::New { key: key.into(), identity: identity(event.series.customer) },
+        None => {
+            let identity = identity(event.series.customer);
+            CustomerRef::New(Arc::new(Newcomer { key: key.into(), identity }))
+        }
     };
     let name = event.series.customer << 8 | event.series.dimension;
     let subject = placed.is_by_subject().then(|| (name as u128) << 64 | u128::from(event.subject));
@@ -292,7 +295,6 @@ fn entry(committer: &Committer, event: &Event, placed: Measured) -> Entry {
         hour: placed.hour,
         usage: placed.usage,
         events: 1,
-        tags: placed.tags,
-        subject,
+        apart: Apart::of(placed.tags, subject),
     }
 }
