@@ -61,6 +61,7 @@ impl Usage {
 
     /// Adds what came in after this. Of two levels of the same moment, the one that came later stands. Subjects that
     /// were there before are the caller's to leave out.
+    #[inline]
     pub fn absorb(&mut self, later: Self) {
         *self = match (*self, later) {
             (Self::Max(mine), Self::Max(other)) => Self::Max(mine.max(other)),

@@ -154,6 +154,7 @@ pub fn locate<'a>(catalog: &'a Catalog, names: Names<'_>) -> Result<Located<'a>,
 }
 
 /// Finds an event's hour and amount, or the first reason why it has none.
+#[inline]
 pub fn measure(dimension: &Dimension, range: &TimeRange, event: &Event<'_>) -> Result<Measured, Refusal> {
     if event.event_id.len() > MAX_EVENT_ID_BYTES {
         return Err(Refusal::InvalidEventId { bytes: event.event_id.len() });
@@ -194,6 +195,7 @@ pub fn is_customer_key(key: &str) -> bool {
         && (key.bytes().all(|byte| byte.is_ascii_graphic()) || !key.chars().any(char::is_control))
 }
 
+#[inline]
 fn within(range: &TimeRange, time: Option<Timestamp>) -> Result<Timestamp, Refusal> {
     let TimeRange { oldest, now, latest } = *range;
     match time {

@@ -63,6 +63,7 @@ impl Entry {
     }
 
     /// Adds an event without an id. What does not fit changes nothing.
+    #[inline]
     pub fn add(&mut self, usage: Usage) -> Result<(), Refusal> {
         // One subject, however many events: the first has counted it.
         let usage = if self.subject().is_some() && self.events > 0 { Usage::Unique(0) } else { usage };

@@ -1,6 +1,7 @@
 //! From a request to a small delta: each event validated, and added to those that count where it counts.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher as _, Hasher as _},
     sync::Arc,
@@ -30,8 +31,8 @@ use crate::{
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
-/// Room for so many different names in a request, before more is made.
-const EXPECTED_NAMES: usize = 512;
+/// Room for so many entries in a request, before more is made, and for so many different names kept for the next one.
+const EXPECTED_NAMES: usize = 1024;
 
 /// What a request is held against.
 #[derive(Clone, Copy)]
@@ -75,33 +76,59 @@ impl Hasher {
 
 /// Folds all events of a message, or none.
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
+    let entries = Vec::with_capacity(message.events.min(EXPECTED_NAMES));
     let mut sheet = Sheet {
         desk,
-        random: RandomState::default(),
-        places: HashTable::with_capacity(message.events.min(EXPECTED_NAMES)),
-        series: Vec::with_capacity(message.events.min(EXPECTED_NAMES)),
-        hashers: Vec::new(),
-        entries: HashMap::default(),
-        folded: Folded { entry_of: Vec::with_capacity(message.events), ..Folded::default() },
+        index: SPARE.take().emptied(),
+        others: HashMap::default(),
+        folded: Folded {
+            delta: Delta { entries, events: message.events, ..Delta::default() },
+            entry_of: Vec::with_capacity(message.events),
+            ..Folded::default()
+        },
     };
     message.each_event(|index, event| sheet.take(index, event))?;
-    let mut folded = sheet.folded;
-    folded.delta.events = message.events;
-    Ok(folded)
+    SPARE.set(sheet.index.emptied());
+    Ok(sheet.folded)
 }
 
 /// A request being folded. Its names are looked up once each, however many events say them.
 struct Sheet<'r, 'd> {
     desk: Desk<'d>,
+    index: Index<'r, 'd>,
+    /// The entries that are no series' latest.
+    others: HashMap<EntryKey, u32, RandomState>,
+    folded: Folded,
+}
+
+/// Names that were looked up.
+#[derive(Default)]
+struct Index<'r, 'd> {
     random: RandomState,
     /// The places of names in `series`.
     places: HashTable<u32>,
     series: Vec<(RawNames<'r>, Result<Series<'d>, Box<Stranger>>)>,
     /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
     hashers: Vec<Option<SipHasher13>>,
-    /// The entries that are no series' latest.
-    entries: HashMap<EntryKey, u32, RandomState>,
-    folded: Folded,
+}
+
+thread_local! {
+    /// Left by a request for the next one, which would pay more for fresh memory than for its folding.
+    static SPARE: Cell<Index<'static, 'static>> = Cell::default();
+}
+
+impl Index<'_, '_> {
+    /// Holds nothing, and so nothing of the request before; the room stays, unless it is large.
+    fn emptied<'r, 'd>(mut self) -> Index<'r, 'd> {
+        if self.series.capacity() > 2 * EXPECTED_NAMES {
+            return Index::default();
+        }
+        self.places.clear();
+        self.series.clear();
+        self.hashers.clear();
+        let none = self.series.into_iter().map(|_| unreachable!("there is none"));
+        Index { random: self.random, places: self.places, series: none.collect(), hashers: self.hashers }
+    }
 }
 
 /// A customer's use of a dimension.
@@ -133,18 +160,17 @@ impl<'r> Sheet<'r, '_> {
 
     /// The place of what names mean, or of what is wrong with them.
     fn place(&mut self, names: RawNames<'r>) -> Result<usize, Malformed> {
-        let (hash, series) = (self.random.hash_one(names), &self.series);
-        if let Some(place) = self.places.find(hash, |place| series[*place as usize].0 == names) {
+        let Index { random, places, series, .. } = &mut self.index;
+        let hash = random.hash_one(names);
+        if let Some(place) = places.find(hash, |place| series[*place as usize].0 == names) {
             return Ok(*place as usize);
         }
         let texts = names.texts()?;
         let stranger = |refusal| Box::new((self.desk.catalog.find(texts.product), refusal));
-        let series = self.desk.series(texts).map_err(stranger);
-        let place = self.series.len();
-        self.series.push((names, series));
-        let (random, series) = (&self.random, &self.series);
+        let place = series.len();
+        series.push((names, self.desk.series(texts).map_err(stranger)));
         let hash_again = |place: &u32| random.hash_one(series[*place as usize].0);
-        self.places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
+        places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
         Ok(place)
     }
 
@@ -155,7 +181,7 @@ impl<'r> Sheet<'r, '_> {
         index: u32,
         event: &wire::Event<'r>,
     ) -> Result<Option<u32>, Box<Stranger>> {
-        let series = self.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
+        let series = self.index.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
         let (product, range) = (series.located.product, &self.desk.range);
         let refused = |refusal| Box::new((Some(product), refusal));
         let measured = measure(series.located.dimension, range, &read(event)).map_err(refused)?;
@@ -169,17 +195,21 @@ impl<'r> Sheet<'r, '_> {
             return Ok(Some(entry));
         }
         let hash = self.hash(place, product, event.names, event.id);
-        self.folded.delta.identified.push(Identified { hash, usage, entry, index });
+        let identified = &mut self.folded.delta.identified;
+        if identified.is_empty() {
+            identified.reserve(self.folded.entry_of.capacity() - self.folded.entry_of.len());
+        }
+        identified.push(Identified { hash, usage, entry, index });
         Ok(None)
     }
 
     /// The entry for what is measured, made if there is none yet.
     fn entry(&mut self, place: usize, measured: Measured, event: &wire::Event<'r>) -> u32 {
-        let Ok(series) = &self.series[place].1 else { unreachable!("only what is known is measured") };
+        let Ok(series) = &self.index.series[place].1 else { unreachable!("only what is known is measured") };
         let (product, is_plain) = (series.located.product, measured.is_plain());
         let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
-        let (Sheet { series, entries: others, folded, .. }, hour) = (self, measured.hour);
-        let (Ok(series), entries) = (&mut series[place].1, &mut folded.delta.entries) else {
+        let (Sheet { index, others, folded, .. }, hour) = (self, measured.hour);
+        let (Ok(series), entries) = (&mut index.series[place].1, &mut folded.delta.entries) else {
             unreachable!("it was known a moment ago")
         };
         let key = (place, hour, Apart::of(measured.tags, subject));
@@ -202,10 +232,11 @@ impl<'r> Sheet<'r, '_> {
 
     /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
     fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &str) -> u128 {
-        if self.hashers.len() <= place {
-            self.hashers.resize(self.series.len(), None);
+        let Index { hashers, series, .. } = &mut self.index;
+        if hashers.len() <= place {
+            hashers.resize(series.len(), None);
         }
-        let mut hasher = *self.hashers[place].get_or_insert_with(|| {
+        let mut hasher = *hashers[place].get_or_insert_with(|| {
             // The product may be left out, and is the same all the same.
             let code = self.desk.catalog.product(product).map_or("", |product| &*product.code);
             self.desk.hasher.of([code.as_bytes(), names.customer, names.dimension])

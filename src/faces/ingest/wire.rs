@@ -207,10 +207,12 @@ impl<'a> Fields<'a> {
         Self { rest: bytes, depth }
     }
 
+    #[inline]
     fn next_key(&mut self) -> Result<Option<(u32, Kind)>, Malformed> {
         if self.rest.is_empty() { Ok(None) } else { self.key().map(Some) }
     }
 
+    #[inline]
     fn key(&mut self) -> Result<(u32, Kind), Malformed> {
         let key = u32::try_from(self.number()?).map_err(|_| Malformed::FieldNumber)?;
         let kind = match key & 7 {
@@ -228,11 +230,13 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn varint(&mut self, kind: Kind) -> Result<u64, Malformed> {
         expect(kind, Kind::Varint)?;
         self.number()
     }
 
+    #[inline]
     fn fixed64(&mut self, kind: Kind) -> Result<u64, Malformed> {
         expect(kind, Kind::Fixed64)?;
         let (bytes, rest) = self.rest.split_first_chunk().ok_or(Malformed::Short)?;
@@ -240,16 +244,19 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(*bytes))
     }
 
+    #[inline]
     fn text(&mut self, kind: Kind) -> Result<&'a str, Malformed> {
         as_text(self.bytes(kind)?)
     }
 
+    #[inline]
     fn bytes(&mut self, kind: Kind) -> Result<&'a [u8], Malformed> {
         expect(kind, Kind::Bytes)?;
         let length = self.number()?;
         self.advance(usize::try_from(length).map_err(|_| Malformed::Short)?)
     }
 
+    #[inline]
     fn advance(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (bytes, rest) = self.rest.split_at_checked(length).ok_or(Malformed::Short)?;
         self.rest = rest;
@@ -267,6 +274,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[cold]
     fn long_number(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         for (place, byte) in self.rest.iter().enumerate() {
@@ -317,6 +325,7 @@ impl<'a> Fields<'a> {
     }
 }
 
+#[inline]
 fn expect(kind: Kind, expected: Kind) -> Result<(), Malformed> {
     if kind == expected { Ok(()) } else { Err(Malformed::WireType) }
 }
