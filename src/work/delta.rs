@@ -67,12 +67,12 @@ impl Entry {
     pub fn add(&mut self, usage: Usage) -> Result<(), Refusal> {
         // One subject, however many events: the first has counted it.
         let usage = if self.subject().is_some() && self.events > 0 { Usage::Unique(0) } else { usage };
-        let mut sum = self.usage;
-        sum.absorb(usage);
-        if sum.amount() > MAX_TOTAL {
+        if let Usage::Sum(more) = usage
+            && self.usage.amount().saturating_add(more) > MAX_TOTAL
+        {
             return Err(Refusal::QuantityOverflow);
         }
-        self.usage = sum;
+        self.usage.absorb(usage);
         self.events += 1;
         Ok(())
     }

@@ -3,15 +3,17 @@
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasher as _, Hasher as _},
+    hash::Hasher as _,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::wire::{self, Malformed, RawNames};
+use super::{
+    index::{Index, MOST_KEPT},
+    wire::{self, Malformed, RawNames},
+};
 use crate::{
     base::proto::{Rejection, rejection::Reason},
     domain::{
@@ -31,8 +33,8 @@ use crate::{
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
-/// Room for so many entries in a request, before more is made, and for so many different names kept for the next one.
-const EXPECTED_NAMES: usize = 1024;
+/// Room for so many entries in a request, before more is made.
+const EXPECTED_ENTRIES: usize = 1024;
 
 /// What a request is held against.
 #[derive(Clone, Copy)]
@@ -76,10 +78,12 @@ impl Hasher {
 
 /// Folds all events of a message, or none.
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
-    let entries = Vec::with_capacity(message.events.min(EXPECTED_NAMES));
+    let entries = Vec::with_capacity(message.events.min(EXPECTED_ENTRIES));
+    let (index, hashers) = SPARE.take();
     let mut sheet = Sheet {
         desk,
-        index: SPARE.take().emptied(),
+        index: index.emptied(),
+        hashers,
         others: HashMap::default(),
         folded: Folded {
             delta: Delta { entries, events: message.events, ..Delta::default() },
@@ -88,48 +92,30 @@ pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded
         },
     };
     message.each_event(|index, event| sheet.take(index, event))?;
-    SPARE.set(sheet.index.emptied());
+    sheet.hashers.clear();
+    sheet.hashers.shrink_to(MOST_KEPT);
+    SPARE.set((sheet.index.emptied(), sheet.hashers));
     Ok(sheet.folded)
 }
 
 /// A request being folded. Its names are looked up once each, however many events say them.
 struct Sheet<'r, 'd> {
     desk: Desk<'d>,
-    index: Index<'r, 'd>,
+    index: Index<'r, Meaning<'d>>,
+    /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
+    hashers: Hashers,
     /// The entries that are no series' latest.
     others: HashMap<EntryKey, u32, RandomState>,
     folded: Folded,
 }
 
-/// Names that were looked up.
-#[derive(Default)]
-struct Index<'r, 'd> {
-    random: RandomState,
-    /// The places of names in `series`.
-    places: HashTable<u32>,
-    series: Vec<(RawNames<'r>, Result<Series<'d>, Box<Stranger>>)>,
-    /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
-    hashers: Vec<Option<SipHasher13>>,
-}
-
 thread_local! {
     /// Left by a request for the next one, which would pay more for fresh memory than for its folding.
-    static SPARE: Cell<Index<'static, 'static>> = Cell::default();
+    static SPARE: Cell<(Index<'static, Meaning<'static>>, Hashers)> = Cell::default();
 }
 
-impl Index<'_, '_> {
-    /// Holds nothing, and so nothing of the request before; the room stays, unless it is large.
-    fn emptied<'r, 'd>(mut self) -> Index<'r, 'd> {
-        if self.series.capacity() > 2 * EXPECTED_NAMES {
-            return Index::default();
-        }
-        self.places.clear();
-        self.series.clear();
-        self.hashers.clear();
-        let none = self.series.into_iter().map(|_| unreachable!("there is none"));
-        Index { random: self.random, places: self.places, series: none.collect(), hashers: self.hashers }
-    }
-}
+type Hashers = Vec<Option<SipHasher13>>;
+type Meaning<'d> = Result<Series<'d>, Box<Stranger>>;
 
 /// A customer's use of a dimension.
 struct Series<'d> {
@@ -147,7 +133,10 @@ type EntryKey = (usize, Hour, Option<Box<Apart>>);
 
 impl<'r> Sheet<'r, '_> {
     fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
-        let place = self.place(event.names)?;
+        let place = self.index.place(event.names, |names| {
+            let stranger = |refusal| Box::new((self.desk.catalog.find(names.product), refusal));
+            self.desk.series(names).map_err(stranger)
+        })?;
         match self.count(place, index, event) {
             Ok(entry) => self.folded.entry_of.push(entry),
             Err(refused) => {
@@ -158,22 +147,6 @@ impl<'r> Sheet<'r, '_> {
         Ok(())
     }
 
-    /// The place of what names mean, or of what is wrong with them.
-    fn place(&mut self, names: RawNames<'r>) -> Result<usize, Malformed> {
-        let Index { random, places, series, .. } = &mut self.index;
-        let hash = random.hash_one(names);
-        if let Some(place) = places.find(hash, |place| series[*place as usize].0 == names) {
-            return Ok(*place as usize);
-        }
-        let texts = names.texts()?;
-        let stranger = |refusal| Box::new((self.desk.catalog.find(texts.product), refusal));
-        let place = series.len();
-        series.push((names, self.desk.series(texts).map_err(stranger)));
-        let hash_again = |place: &u32| random.hash_one(series[*place as usize].0);
-        places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
-        Ok(place)
-    }
-
     /// Adds the event to its entry, which is told if the event has no id.
     fn count(
         &mut self,
@@ -181,7 +154,7 @@ impl<'r> Sheet<'r, '_> {
         index: u32,
         event: &wire::Event<'r>,
     ) -> Result<Option<u32>, Box<Stranger>> {
-        let series = self.index.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
+        let series = self.index.get(place).as_mut().map_err(|stranger| stranger.clone())?;
         let (product, range) = (series.located.product, &self.desk.range);
         let refused = |refusal| Box::new((Some(product), refusal));
         let measured = measure(series.located.dimension, range, &read(event)).map_err(refused)?;
@@ -205,18 +178,22 @@ impl<'r> Sheet<'r, '_> {
 
     /// The entry for what is measured, made if there is none yet.
     fn entry(&mut self, place: usize, measured: Measured, event: &wire::Event<'r>) -> u32 {
-        let Ok(series) = &self.index.series[place].1 else { unreachable!("only what is known is measured") };
+        let Ok(series) = self.index.get(place) else { unreachable!("only what is known is measured") };
         let (product, is_plain) = (series.located.product, measured.is_plain());
-        let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
+        let subject = measured
+            .is_by_subject()
+            .then(|| self.hash(place, product, event.names, event.subject.as_bytes()));
         let (Sheet { index, others, folded, .. }, hour) = (self, measured.hour);
-        let (Ok(series), entries) = (&mut index.series[place].1, &mut folded.delta.entries) else {
+        let (Ok(series), entries) = (index.get(place), &mut folded.delta.entries) else {
             unreachable!("it was known a moment ago")
         };
         let key = (place, hour, Apart::of(measured.tags, subject));
-        let known = match others.is_empty() {
-            true => None,
-            false if is_plain => others.remove(&key),
-            false => others.get(&key).copied(),
+        let known = if others.is_empty() {
+            None
+        } else if is_plain {
+            others.remove(&key)
+        } else {
+            others.get(&key).copied()
         };
         let entry = known.unwrap_or_else(|| {
             entries.push(series.new_entry(hour, key.2.clone()));
@@ -231,17 +208,16 @@ impl<'r> Sheet<'r, '_> {
     }
 
     /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
-    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &str) -> u128 {
-        let Index { hashers, series, .. } = &mut self.index;
-        if hashers.len() <= place {
-            hashers.resize(series.len(), None);
+    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &[u8]) -> u128 {
+        if self.hashers.len() <= place {
+            self.hashers.resize(self.index.len(), None);
         }
-        let mut hasher = *hashers[place].get_or_insert_with(|| {
+        let mut hasher = *self.hashers[place].get_or_insert_with(|| {
             // The product may be left out, and is the same all the same.
             let code = self.desk.catalog.product(product).map_or("", |product| &*product.code);
             self.desk.hasher.of([code.as_bytes(), names.customer, names.dimension])
         });
-        hasher.write(name.as_bytes());
+        hasher.write(name);
         hasher.finish128().as_u128()
     }
 }
