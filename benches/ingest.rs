@@ -1,9 +1,13 @@
-//! A request of 1000 events: what prost's decoding costs, and what decoding and folding in place costs.
+//! Requests of 1000 events: what prost's decoding costs, and what decoding and folding in place costs.
+//!
+//! The customers are drawn at random, so that most of what a request counts is counted once in it, and the requests
+//! take turns, so that none lies in the nearest cache.
 #![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
 
-use std::{hint::black_box, time::Duration};
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fastrand::Rng;
 use prost::Message;
 use tallyman::{
     base::proto::{RecordRequest, UsageEvent, raw},
@@ -20,7 +24,10 @@ use tallyman::{
 };
 
 const EVENTS: u64 = 1000;
-const CUSTOMERS: u64 = 100;
+const REQUESTS: usize = 32;
+/// As many as are registered, and as many as a request draws from.
+const CUSTOMERS: u64 = 1000;
+const FEW: u64 = 100;
 
 fn catalog() -> Catalog {
     let dimension = Dimension {
@@ -51,15 +58,17 @@ fn roster() -> Roster {
     roster
 }
 
-fn request(has_ids: bool) -> Vec<u8> {
-    let event = |number: u64| UsageEvent {
-        customer: format!("{:012}", number % CUSTOMERS),
+fn requests(customers: u64, has_ids: bool) -> Vec<Vec<u8>> {
+    let mut random = Rng::with_seed(7);
+    let mut event = || UsageEvent {
+        customer: format!("{:012}", random.u64(..customers)),
         dimension: "requests".to_owned(),
-        quantity: 1 + number,
-        event_id: if has_ids { format!("{number:032x}") } else { String::new() },
+        quantity: random.u64(1..1000),
+        event_id: if has_ids { format!("{:032x}", random.u128(..)) } else { String::new() },
         ..UsageEvent::default()
     };
-    RecordRequest { events: (0..EVENTS).map(event).collect() }.encode_to_vec()
+    let mut request = || RecordRequest { events: (0..EVENTS).map(|_| event()).collect() }.encode_to_vec();
+    (0..REQUESTS).map(|_| request()).collect()
 }
 
 fn folding(criterion: &mut Criterion) {
@@ -67,19 +76,22 @@ fn folding(criterion: &mut Criterion) {
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let range = bounds.around(Timestamp::from_seconds(1_793_620_800));
     let desk = Desk { catalog: &catalog, roster: &roster, range, hasher };
-    let mut group = criterion.benchmark_group("1000 events");
-    group.throughput(Throughput::Elements(EVENTS));
-    for (has_ids, name) in [(false, "without ids"), (true, "with ids")] {
-        let bytes = request(has_ids);
-        group.bench_function(format!("prost decodes, {name}"), |bencher| {
-            bencher.iter(|| RecordRequest::decode(black_box(&*bytes)).unwrap());
+    for (customers, has_ids) in [(FEW, false), (FEW, true), (CUSTOMERS, false), (CUSTOMERS, true)] {
+        let ids = if has_ids { "with ids" } else { "without ids" };
+        let mut group = criterion.benchmark_group(format!("1000 events of {customers} customers, {ids}"));
+        group.throughput(Throughput::Elements(EVENTS));
+        let requests = requests(customers, has_ids);
+        let mut turn = requests.iter().cycle();
+        group.bench_function("prost decodes", |bencher| {
+            bencher.iter(|| RecordRequest::decode(&**turn.next().unwrap()).unwrap());
         });
-        let raw = raw::RecordRequest::from(bytes);
-        group.bench_function(format!("decoded and folded in place, {name}"), |bencher| {
-            bencher.iter(|| fold_request(desk, black_box(&raw)).unwrap());
+        let raw: Vec<_> = requests.iter().cloned().map(raw::RecordRequest::from).collect();
+        let mut turn = raw.iter().cycle();
+        group.bench_function("decoded and folded in place", |bencher| {
+            bencher.iter(|| fold_request(desk, turn.next().unwrap()).unwrap());
         });
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, folding);

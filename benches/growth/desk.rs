@@ -23,7 +23,7 @@ use tallyman::{
     work::{
         books::{Books, RecordError, Rules},
         committer::{Committer, Ticket},
-        delta::{CustomerRef, Delta, Entry, Recorded},
+        delta::{CustomerRef, Delta, Entry, Newcomer, Recorded},
         phase::PhaseHandle,
         roster::{CustomerIndex, Roster},
     },
@@ -203,7 +203,8 @@ fn new_customer(number: u32) -> CustomerRef {
     // They come in no order.
     let shuffled = u64::from(number) * 7_919_777 % 100_000_000_003;
     let account: Arc<str> = format!("{shuffled:012}").into();
-    CustomerRef::New { key: account.clone(), identity: Identity::Account { account_id: account } }
+    let identity = Identity::Account { account_id: account.clone() };
+    CustomerRef::New(Arc::new(Newcomer { key: account, identity }))
 }
 
 fn entry(customer: CustomerRef, dimension: u16, hour: Hour) -> Entry {
@@ -214,8 +215,7 @@ fn entry(customer: CustomerRef, dimension: u16, hour: Hour) -> Entry {
         hour,
         usage: Usage::Sum(1500),
         events: 1,
-        tags: None,
-        subject: None,
+        apart: None,
     }
 }
 

@@ -61,15 +61,17 @@ impl Usage {
 
     /// Adds what came in after this. Of two levels of the same moment, the one that came later stands. Subjects that
     /// were there before are the caller's to leave out.
+    #[inline]
     pub fn absorb(&mut self, later: Self) {
-        *self = match (*self, later) {
-            (Self::Max(mine), Self::Max(other)) => Self::Max(mine.max(other)),
-            (Self::Unique(mine), Self::Unique(other)) => Self::Unique(mine.saturating_add(other)),
-            (Self::Latest { at, .. }, Self::Latest { at: other, .. }) if other >= at => later,
-            (mine @ Self::Latest { .. }, Self::Latest { .. }) => mine,
+        match (&mut *self, later) {
+            (Self::Sum(mine), Self::Sum(other)) => *mine = mine.saturating_add(other),
+            (Self::Max(mine), Self::Max(other)) => *mine = other.max(*mine),
+            (Self::Unique(mine), Self::Unique(other)) => *mine = mine.saturating_add(other),
+            (Self::Latest { at, .. }, Self::Latest { at: other, .. }) if other < *at => {}
+            (Self::Latest { .. }, Self::Latest { .. }) => *self = later,
             // A store's aggregates are checked at its opening: whatever the kinds, nothing is lost here.
-            (mine, other) => Self::Sum(mine.amount().saturating_add(other.amount())),
-        };
+            (mine, other) => *self = Self::Sum(mine.amount().saturating_add(other.amount())),
+        }
     }
 
     /// Adds another agent's total of the same bucket: the same in whatever order. Subjects that both have seen are the

@@ -31,26 +31,48 @@ pub struct Entry {
     pub customer: CustomerRef,
     pub dimension: DimensionIndex,
     pub hour: Hour,
-    pub tags: Option<TagSet>,
-    /// Stands for (product, customer, dimension, subject) where distinct subjects are counted.
-    pub subject: Option<u128>,
+    /// For few.
+    pub apart: Option<Box<Apart>>,
     /// What those without ids come to.
     pub usage: Usage,
     /// How many those are.
     pub events: u64,
 }
 
+/// What keeps events apart that agree in all else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Apart {
+    pub tags: Option<TagSet>,
+    /// Stands for (product, customer, dimension, subject) where distinct subjects are counted.
+    pub subject: Option<u128>,
+}
+
+impl Apart {
+    pub fn of(tags: Option<TagSet>, subject: Option<u128>) -> Option<Box<Self>> {
+        (tags.is_some() || subject.is_some()).then(|| Box::new(Self { tags, subject }))
+    }
+}
+
 impl Entry {
+    pub fn tags(&self) -> Option<&TagSet> {
+        self.apart.as_ref()?.tags.as_ref()
+    }
+
+    pub fn subject(&self) -> Option<u128> {
+        self.apart.as_ref()?.subject
+    }
+
     /// Adds an event without an id. What does not fit changes nothing.
+    #[inline]
     pub fn add(&mut self, usage: Usage) -> Result<(), Refusal> {
         // One subject, however many events: the first has counted it.
-        let usage = if self.subject.is_some() && self.events > 0 { Usage::Unique(0) } else { usage };
-        let mut sum = self.usage;
-        sum.absorb(usage);
-        if sum.amount() > MAX_TOTAL {
+        let usage = if self.subject().is_some() && self.events > 0 { Usage::Unique(0) } else { usage };
+        if let Usage::Sum(more) = usage
+            && self.usage.amount().saturating_add(more) > MAX_TOTAL
+        {
             return Err(Refusal::QuantityOverflow);
         }
-        self.usage = sum;
+        self.usage.absorb(usage);
         self.events += 1;
         Ok(())
     }
@@ -60,10 +82,13 @@ impl Entry {
 pub enum CustomerRef {
     Known(CustomerIndex),
     /// Not in the roster when the request was read: the committer registers it.
-    New {
-        key: Arc<str>,
-        identity: Identity,
-    },
+    New(Arc<Newcomer>),
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Newcomer {
+    pub key: Arc<str>,
+    pub identity: Identity,
 }
 
 #[derive(Clone, Debug)]

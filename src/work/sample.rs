@@ -4,7 +4,7 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{
     books::{Registration, Rules},
-    delta::{CustomerRef, Entry},
+    delta::{CustomerRef, Entry, Newcomer},
     roster::Customer,
 };
 use crate::domain::{
@@ -75,15 +75,14 @@ pub(crate) fn customer(key: &str, account: &str) -> Customer {
 pub(crate) fn entry(account: &str, dimension: u16, hour: Hour, amount: u128) -> Entry {
     Entry {
         product: ProductIndex(0),
-        customer: CustomerRef::New {
+        customer: CustomerRef::New(Arc::new(Newcomer {
             key: account.into(),
             identity: Identity::Account { account_id: account.into() },
-        },
+        })),
         dimension: DimensionIndex(dimension),
         hour,
         usage: Usage::Sum(amount),
         events: 1,
-        tags: None,
-        subject: None,
+        apart: None,
     }
 }

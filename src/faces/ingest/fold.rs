@@ -1,28 +1,30 @@
 //! From a request to a small delta: each event validated, and added to those that count where it counts.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasher as _, Hasher as _},
+    hash::Hasher as _,
     sync::Arc,
 };
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use super::wire::{self, Malformed, RawNames};
+use super::{
+    index::{Index, MOST_KEPT},
+    wire::{self, Malformed, RawNames},
+};
 use crate::{
     base::proto::{Rejection, rejection::Reason},
     domain::{
         bucket::Usage,
         identity::Identity,
         product::{Catalog, ProductIndex},
-        tags::TagSet,
         time::{Hour, Timestamp},
         usage::{Event, Located, Measured, Names, Refusal, TimeRange, locate, measure},
     },
     work::{
-        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded, Refused},
+        delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded, Refused},
         roster::Inner as Roster,
     },
 };
@@ -31,8 +33,8 @@ use crate::{
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
-/// Room for so many different names in a request, before more is made.
-const EXPECTED_NAMES: usize = 512;
+/// Room for so many entries in a request, before more is made.
+const EXPECTED_ENTRIES: usize = 1024;
 
 /// What a request is held against.
 #[derive(Clone, Copy)]
@@ -76,34 +78,44 @@ impl Hasher {
 
 /// Folds all events of a message, or none.
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
+    let entries = Vec::with_capacity(message.events.min(EXPECTED_ENTRIES));
+    let (index, hashers) = SPARE.take();
     let mut sheet = Sheet {
         desk,
-        random: RandomState::default(),
-        places: HashTable::with_capacity(message.events.min(EXPECTED_NAMES)),
-        series: Vec::with_capacity(message.events.min(EXPECTED_NAMES)),
-        hashers: Vec::new(),
-        entries: HashMap::default(),
-        folded: Folded { entry_of: Vec::with_capacity(message.events), ..Folded::default() },
+        index: index.emptied(),
+        hashers,
+        others: HashMap::default(),
+        folded: Folded {
+            delta: Delta { entries, events: message.events, ..Delta::default() },
+            entry_of: Vec::with_capacity(message.events),
+            ..Folded::default()
+        },
     };
     message.each_event(|index, event| sheet.take(index, event))?;
-    let mut folded = sheet.folded;
-    folded.delta.events = message.events;
-    Ok(folded)
+    sheet.hashers.clear();
+    sheet.hashers.shrink_to(MOST_KEPT);
+    SPARE.set((sheet.index.emptied(), sheet.hashers));
+    Ok(sheet.folded)
 }
 
 /// A request being folded. Its names are looked up once each, however many events say them.
 struct Sheet<'r, 'd> {
     desk: Desk<'d>,
-    random: RandomState,
-    /// The places of names in `series`.
-    places: HashTable<u32>,
-    series: Vec<(RawNames<'r>, Result<Series<'d>, Box<Stranger>>)>,
+    index: Index<'r, Meaning<'d>>,
     /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
-    hashers: Vec<Option<SipHasher13>>,
+    hashers: Hashers,
     /// The entries that are no series' latest.
-    entries: HashMap<EntryKey, u32, RandomState>,
+    others: HashMap<EntryKey, u32, RandomState>,
     folded: Folded,
 }
+
+thread_local! {
+    /// Left by a request for the next one, which would pay more for fresh memory than for its folding.
+    static SPARE: Cell<(Index<'static, Meaning<'static>>, Hashers)> = Cell::default();
+}
+
+type Hashers = Vec<Option<SipHasher13>>;
+type Meaning<'d> = Result<Series<'d>, Box<Stranger>>;
 
 /// A customer's use of a dimension.
 struct Series<'d> {
@@ -117,11 +129,14 @@ struct Series<'d> {
 type Stranger = (Option<ProductIndex>, Refusal);
 
 /// Events that agree in all this add up. Distinct subjects do not.
-type EntryKey = (usize, Hour, Option<TagSet>, Option<u128>);
+type EntryKey = (usize, Hour, Option<Box<Apart>>);
 
 impl<'r> Sheet<'r, '_> {
     fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
-        let place = self.place(event.names)?;
+        let place = self.index.place(event.names, |names| {
+            let stranger = |refusal| Box::new((self.desk.catalog.find(names.product), refusal));
+            self.desk.series(names).map_err(stranger)
+        })?;
         match self.count(place, index, event) {
             Ok(entry) => self.folded.entry_of.push(entry),
             Err(refused) => {
@@ -132,23 +147,6 @@ impl<'r> Sheet<'r, '_> {
         Ok(())
     }
 
-    /// The place of what names mean, or of what is wrong with them.
-    fn place(&mut self, names: RawNames<'r>) -> Result<usize, Malformed> {
-        let (hash, series) = (self.random.hash_one(names), &self.series);
-        if let Some(place) = self.places.find(hash, |place| series[*place as usize].0 == names) {
-            return Ok(*place as usize);
-        }
-        let texts = names.texts()?;
-        let stranger = |refusal| Box::new((self.desk.catalog.find(texts.product), refusal));
-        let series = self.desk.series(texts).map_err(stranger);
-        let place = self.series.len();
-        self.series.push((names, series));
-        let (random, series) = (&self.random, &self.series);
-        let hash_again = |place: &u32| random.hash_one(series[*place as usize].0);
-        self.places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
-        Ok(place)
-    }
-
     /// Adds the event to its entry, which is told if the event has no id.
     fn count(
         &mut self,
@@ -156,7 +154,7 @@ impl<'r> Sheet<'r, '_> {
         index: u32,
         event: &wire::Event<'r>,
     ) -> Result<Option<u32>, Box<Stranger>> {
-        let series = self.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
+        let series = self.index.get(place).as_mut().map_err(|stranger| stranger.clone())?;
         let (product, range) = (series.located.product, &self.desk.range);
         let refused = |refusal| Box::new((Some(product), refusal));
         let measured = measure(series.located.dimension, range, &read(event)).map_err(refused)?;
@@ -170,57 +168,68 @@ impl<'r> Sheet<'r, '_> {
             return Ok(Some(entry));
         }
         let hash = self.hash(place, product, event.names, event.id);
-        self.folded.delta.identified.push(Identified { hash, usage, entry, index });
+        let identified = &mut self.folded.delta.identified;
+        if identified.is_empty() {
+            identified.reserve(self.folded.entry_of.capacity() - self.folded.entry_of.len());
+        }
+        identified.push(Identified { hash, usage, entry, index });
         Ok(None)
     }
 
     /// The entry for what is measured, made if there is none yet.
     fn entry(&mut self, place: usize, measured: Measured, event: &wire::Event<'r>) -> u32 {
-        let Ok(series) = &self.series[place].1 else { unreachable!("only what is known is measured") };
+        let Ok(series) = self.index.get(place) else { unreachable!("only what is known is measured") };
         let (product, is_plain) = (series.located.product, measured.is_plain());
-        let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
-        let (Sheet { series, entries: others, folded, .. }, Measured { hour, tags, .. }) = (self, measured);
-        let (Ok(series), entries) = (&mut series[place].1, &mut folded.delta.entries) else {
+        let subject = measured
+            .is_by_subject()
+            .then(|| self.hash(place, product, event.names, event.subject.as_bytes()));
+        let (Sheet { index, others, folded, .. }, hour) = (self, measured.hour);
+        let (Ok(series), entries) = (index.get(place), &mut folded.delta.entries) else {
             unreachable!("it was known a moment ago")
         };
-        let key = (place, hour, tags, subject);
-        let known = if is_plain { others.remove(&key) } else { others.get(&key).copied() };
+        let key = (place, hour, Apart::of(measured.tags, subject));
+        let known = if others.is_empty() {
+            None
+        } else if is_plain {
+            others.remove(&key)
+        } else {
+            others.get(&key).copied()
+        };
         let entry = known.unwrap_or_else(|| {
-            entries.push(series.new_entry(hour, key.2.clone(), subject));
+            entries.push(series.new_entry(hour, key.2.clone()));
             u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
         });
         if !is_plain {
             others.insert(key, entry);
         } else if let Some((hour, before)) = series.plain.replace((hour, entry)) {
-            others.insert((place, hour, None, None), before);
+            others.insert((place, hour, None), before);
         }
         entry
     }
 
     /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
-    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &str) -> u128 {
+    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &[u8]) -> u128 {
         if self.hashers.len() <= place {
-            self.hashers.resize(self.series.len(), None);
+            self.hashers.resize(self.index.len(), None);
         }
         let mut hasher = *self.hashers[place].get_or_insert_with(|| {
             // The product may be left out, and is the same all the same.
             let code = self.desk.catalog.product(product).map_or("", |product| &*product.code);
             self.desk.hasher.of([code.as_bytes(), names.customer, names.dimension])
         });
-        hasher.write(name.as_bytes());
+        hasher.write(name);
         hasher.finish128().as_u128()
     }
 }
 
 impl Series<'_> {
-    fn new_entry(&self, hour: Hour, tags: Option<TagSet>, subject: Option<u128>) -> Entry {
+    fn new_entry(&self, hour: Hour, apart: Option<Box<Apart>>) -> Entry {
         Entry {
             product: self.located.product,
             customer: self.customer.clone(),
             dimension: self.located.index,
             hour,
-            tags,
-            subject,
+            apart,
             usage: Usage::none(self.located.dimension.aggregate),
             events: 0,
         }
@@ -249,7 +258,7 @@ impl<'d> Desk<'d> {
         }
         let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
         self.roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
-        Ok(CustomerRef::New { key: Arc::from(key), identity })
+        Ok(CustomerRef::New(Arc::new(Newcomer { key: Arc::from(key), identity })))
     }
 }
 

@@ -89,7 +89,7 @@ fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
             dimension: names.dimension.to_owned(),
             quantity: event.quantity,
             time_unix_nano: event.time_unix_nano,
-            event_id: event.id.to_owned(),
+            event_id: str::from_utf8(event.id).expect("it was looked at").to_owned(),
             product: names.product.to_owned(),
             subject: event.subject.to_owned(),
             tags: event.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),

@@ -3,6 +3,7 @@
 mod fold;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod index;
 mod stream;
 mod wire;
 

@@ -10,7 +10,11 @@ use crate::{
         product::Product,
         record::{DecisionKind, Delivery, Outcome, Record},
     },
-    work::{delta::Entry, desk::Desk, sample},
+    work::{
+        delta::{Apart, Entry},
+        desk::Desk,
+        sample,
+    },
 };
 
 const ACCOUNTS: [&str; 4] = ["000000000001", "000000000002", "000000000003", "000000000004"];
@@ -203,7 +207,7 @@ fn a_distinct_subject_counts_once_an_hour_also_across_a_crash() {
     let hour = Hour::containing(desk.now);
     let user = |subject| Entry {
         usage: Usage::Unique(1),
-        subject: Some(subject),
+        apart: Apart::of(None, Some(subject)),
         ..sample::entry(ACCOUNTS[0], 3, hour, 0)
     };
     for subject in [1, 2, 1] {

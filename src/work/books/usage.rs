@@ -190,7 +190,7 @@ impl Books {
         let hour = self.hour_for(known, entry.hour, now);
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
         self.check_bucket(series.and_then(|series| self.bucket(hour, series)), &usage)?;
-        let is_new_subject = match entry.subject {
+        let is_new_subject = match entry.subject() {
             Some(subject) => !self.subjects.is_marked(store, hour, subject)?,
             None => false,
         };
@@ -202,7 +202,7 @@ impl Books {
             Some(customer) => customer,
             None => self.register(entry, hour, batch)?,
         };
-        if let Some(subject) = entry.subject.filter(|_| is_new_subject) {
+        if let Some(subject) = entry.subject().filter(|_| is_new_subject) {
             self.subjects.mark(hour, subject, batch);
             self.open_subjects += 1;
         }
@@ -228,12 +228,12 @@ impl Books {
             return Err(Refusal::QuantityOverflow);
         }
         // A subject counts once, with the first of its events.
-        let is_counted_already = entry.subject.is_some() && !std::mem::take(&mut admitted.is_new_subject);
+        let is_counted_already = entry.subject().is_some() && !std::mem::take(&mut admitted.is_new_subject);
         let usage = if is_counted_already { Usage::Unique(0) } else { usage };
         let (before, sets) = (bucket.total(), bucket.tagged.len());
         bucket.usage.absorb(usage);
         bucket.events = bucket.events.saturating_add(events);
-        if let Some(tags) = &entry.tags {
+        if let Some(tags) = entry.tags() {
             let keeps_tags = (may_add_tags || bucket.tagged.get(tags).is_some())
                 && bucket.tagged.add(tags, usage.amount());
             admitted.untagged += if keeps_tags { 0 } else { events };
@@ -248,7 +248,7 @@ impl Books {
     fn note_counted(&mut self, entry: &Entry, admission: &Admission) {
         let Some(admitted) = &admission.admitted else { return };
         let Admitted { hour, series, grown, .. } = *admitted;
-        if let Some(tags) = entry.tags.as_ref().filter(|_| admitted.untagged < admitted.events) {
+        if let Some(tags) = entry.tags().filter(|_| admitted.untagged < admitted.events) {
             self.touched_tags.insert((hour, series, tags.clone()));
         }
         let open = self.tally.open_units.entry((entry.product, entry.dimension)).or_default();
@@ -281,19 +281,19 @@ impl Books {
     fn known(&self, entry: &Entry) -> Option<CustomerIndex> {
         match &entry.customer {
             CustomerRef::Known(index) => Some(*index),
-            CustomerRef::New { key, .. } => self.roster.read().find(entry.product, key),
+            CustomerRef::New(new) => self.roster.read().find(entry.product, &new.key),
         }
     }
 
     /// Takes a customer into the roster because it was used.
     fn register(&mut self, entry: &Entry, hour: Hour, batch: &mut Batch) -> Result<CustomerIndex, Refusal> {
-        let CustomerRef::New { key, identity } = &entry.customer else {
+        let CustomerRef::New(new) = &entry.customer else {
             unreachable!("known customers are not registered again")
         };
         let registration = Registration {
             product: entry.product,
-            key: key.clone(),
-            identity: identity.clone(),
+            key: new.key.clone(),
+            identity: new.identity.clone(),
             since: None,
             hour,
             reopens: false,
@@ -301,7 +301,7 @@ impl Books {
         self.put_customer(registration, batch).map_err(|error| match error {
             PutError::TooMany { most } => Refusal::LimitReached { limit: "limits.max_customers", most },
             error @ (PutError::Taken(_) | PutError::Sealing | PutError::SealedEarly) => {
-                Refusal::UnknownCustomer { customer: key.to_string(), why: error.to_string() }
+                Refusal::UnknownCustomer { customer: new.key.to_string(), why: error.to_string() }
             }
         })
     }

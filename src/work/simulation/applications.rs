@@ -21,7 +21,7 @@ use crate::{
     },
     work::{
         committer::Committer,
-        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded},
+        delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded},
     },
 };
 
@@ -226,7 +226,7 @@ impl Application {
         let (catalog, customer) = (self.world.catalog(), CUSTOMERS[event.series.customer].0);
         let names = Names { product: "", customer, dimension: &dimension.name };
         let Event { quantity, time, .. } = *event;
-        let usage = usage::Event { quantity, time, event_id: "", subject: "someone", tags };
+        let usage = usage::Event { quantity, time, event_id: b"", subject: "someone", tags };
         let range = BOUNDS.around(self.world.clock.now());
         let placed = locate(catalog, names).and_then(|located| measure(located.dimension, &range, &usage));
         if placed.is_err() {
@@ -281,7 +281,10 @@ fn entry(committer: &Committer, event: &Event, placed: Measured) -> Entry {
     let key = CUSTOMERS[event.series.customer].0;
     let customer = match committer.roster().read().find(PRODUCT, key) {
         Some(index) => CustomerRef::Known(index),
-        None => CustomerRef::New { key: key.into(), identity: identity(event.series.customer) },
+        None => CustomerRef::New(Arc::new(Newcomer {
+            key: key.into(),
+            identity: identity(event.series.customer),
+        })),
     };
     let name = event.series.customer << 8 | event.series.dimension;
     let subject = placed.is_by_subject().then(|| (name as u128) << 64 | u128::from(event.subject));
@@ -292,7 +295,6 @@ fn entry(committer: &Committer, event: &Event, placed: Measured) -> Entry {
         hour: placed.hour,
         usage: placed.usage,
         events: 1,
-        tags: placed.tags,
-        subject,
+        apart: Apart::of(placed.tags, subject),
     }
 }
