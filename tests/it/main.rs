@@ -9,6 +9,7 @@
 mod audit;
 mod clock;
 mod contract;
+mod deploy;
 mod faults;
 mod finance;
 mod footprint;

@@ -1,0 +1,163 @@
+//! Each alert fires on what a running agent tells when its condition is provoked, and no other alert does.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tallyman::{base::clock::ClockSpec, faces::sandbox::Faults};
+use tonic::Code;
+
+use super::passes;
+use crate::support::{
+    agent::{ACCOUNT_PRODUCT, Home},
+    clock_at,
+    events::{ACME, GLOBEX, event, record},
+    eventually,
+    python::python,
+    sandbox,
+};
+
+/// What `/metrics` told at one moment.
+struct Metrics(String);
+
+impl Metrics {
+    async fn of(home: &Home) -> Option<Self> {
+        let answer = home.admin("/metrics").await?;
+        let lines = answer.lines().filter(|line| line.starts_with("tallyman_"));
+        Some(Self(lines.map(|line| format!("{line}\n")).collect()))
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        let values = self.0.lines().filter(|line| line.starts_with(name));
+        values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
+
+/// Waits for metrics that show the condition; exactly these alerts must then fire.
+async fn fire(home: &Home, alerts: &[&str], condition: impl Fn(&Metrics) -> bool) {
+    let metrics = eventually("the metrics show it", async || {
+        Metrics::of(home).await.filter(|metrics| condition(metrics))
+    })
+    .await;
+    let summary: Value =
+        serde_json::from_str(home.admin("/api/summary").await.unwrap().split("\r\n\r\n").nth(1).unwrap())
+            .unwrap();
+    let now: tallyman::domain::time::Timestamp = summary["now"].as_str().unwrap().parse().unwrap();
+    let file = home.path().join("metrics");
+    fs::write(&file, metrics.0).unwrap();
+    let mut check = python("tests/deploy/fires.py");
+    check.arg("--metrics").arg(file).args(["--now", &now.seconds().to_string()]).args(alerts);
+    passes(&mut check);
+}
+
+const UNSENT: &str = "tallyman_records_unsent";
+
+fn faults(faults: Value) -> Faults {
+    serde_json::from_value(faults).unwrap()
+}
+
+/// Half an hour passes in each real second. Far from any real time.
+fn half_hours() -> ClockSpec {
+    clock_at("2071-11-22T10:30:00Z", 1800.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_bills_fires_nothing() {
+    let clock = half_hours();
+    let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    fire(&home, &[], |metrics| {
+        let is_billed = metrics.get("tallyman_records_settled_total{") > 0.0;
+        is_billed && metrics.get(UNSENT) < 1.0 && metrics.get("tallyman_oldest_unsent_seconds") < 3600.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aws_that_takes_nothing_fires_the_deadlines_and_what_comes_before() {
+    let clock = half_hours();
+    let (sandbox, _tasks) = sandbox(clock, faults(json!({"refuse": "AccessDeniedException"}))).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    let deadline = "tallyman_deadline_seconds";
+    fire(&home, &["TallymanUnsentPastHour", "TallymanNoSuccess"], |metrics| {
+        metrics.get("tallyman_oldest_unsent_seconds") > 4000.0
+    })
+    .await;
+    let alerts =
+        ["TallymanUnsentPastHour", "TallymanNoSuccess", "TallymanDeadlineNear", "TallymanDeadlineImminent"];
+    fire(&home, &alerts[..3], |metrics| (7200.0..21_600.0).contains(&metrics.get(deadline))).await;
+    fire(&home, &alerts, |metrics| (0.0..7200.0).contains(&metrics.get(deadline))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_aws_does_not_honour_fire_held_and_conflict() {
+    let clock = half_hours();
+    let rules = json!({"rules": [
+        {"customer": ACME, "answer": "CustomerNotSubscribed"},
+        {"customer": GLOBEX, "answer": "DuplicateRecord"},
+    ]});
+    let (sandbox, _tasks) = sandbox(clock, faults(rules)).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    home.set("PRODUCT__0__ZERO_RECORDS", "false");
+    let _agent = home.start().await;
+    let held = |reason: &str| {
+        format!("tallyman_records_held{{product=\"prod-sandbox\",reason=\"{reason}\"}}")
+    };
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    fire(&home, &["TallymanHeld"], |metrics| {
+        metrics.get(&held("not_subscribed")) > 0.0 && metrics.get(UNSENT) < 1.0
+    })
+    .await;
+    record(&home, vec![event(GLOBEX, "requests", 5, "")]).await.unwrap();
+    fire(&home, &["TallymanHeld", "TallymanConflict"], |metrics| {
+        let is_held = metrics.get(&held("not_subscribed")) > 0.0 && metrics.get(&held("conflict")) > 0.0;
+        is_held && metrics.get(UNSENT) < 1.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_differs_from_aws_fires() {
+    let clock = half_hours();
+    let (sandbox, _tasks) = sandbox(clock, faults(json!({"clock_offset": -86_400}))).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    fire(&home, &["TallymanClock"], |metrics| {
+        let is_sent = metrics.get(UNSENT) < 1.0 && metrics.get("tallyman_oldest_unsent_seconds") < 3600.0;
+        metrics.get("tallyman_clock_skew_seconds") > 0.0 && is_sent
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_failed_fires() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    home.expect_damage();
+    let _agent = home.start().await;
+    fs::remove_dir_all(home.data_dir()).unwrap();
+    let fault = record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap_err();
+    assert_eq!(fault.code(), Code::Unavailable);
+    fire(&home, &["TallymanStoreFailed"], |metrics| metrics.get("tallyman_store_failed") > 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_gone_quiet_fires() {
+    let clock = clock_at("2071-11-22T10:30:00Z", 36_000.0);
+    let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    fire(&home, &["TallymanQuiet"], |metrics| metrics.get("tallyman_quiet_seconds") > 90_000.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_rejected_fire() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let _agent = home.start().await;
+    let answer = record(&home, vec![event(ACME, "no_such_dimension", 1, "")]).await.unwrap();
+    assert_eq!(answer.rejected.len(), 1);
+    fire(&home, &["TallymanEventsRejected"], |metrics| metrics.get("tallyman_events_total{") > 0.0).await;
+}
