@@ -102,7 +102,7 @@ def ecs_never_runs_two_agents(_: Subject) -> None:
     expect(service["desiredCount"] == 1, "more than one task")
     bounds = service["deploymentConfiguration"]
     expect((bounds["minimumHealthyPercent"], bounds["maximumPercent"]) == (0, 100), "the new task starts beside the old one")
-    expect(service["availabilityZoneRebalancing"] == "DISABLED", "rebalancing starts the new task first")
+    expect(service["availabilityZoneRebalancing"] == "DISABLED", "rebalancing may start another task")
 
 
 def the_task_starts_the_agent_first_and_lets_it_end(subject: Subject) -> None:
@@ -135,7 +135,6 @@ def iam_allows_the_calls_that_are_made_and_nothing_else(_: Subject) -> None:
     for file in ("trust-policy.json", "irsa-trust-policy.json", "pod-identity-trust-policy.json"):
         for action in allowed(file):
             expect(action.removeprefix("sts:") in calls, f"{file}: there is no {action}")
-    for file in ("trust-policy.json", "irsa-trust-policy.json"):
         (statement,) = load(f"iam/{file}")["Statement"]
         expect(bool(statement["Condition"]["StringEquals"]), f"{file}: no condition")
 
@@ -189,7 +188,7 @@ def the_unit_leaves_the_host_name_to_be_read(_: Subject) -> None:
 def the_laptops_agent_bills_the_laptops_sandbox(subject: Subject) -> None:
     """Both commands of the compose file, as they are, but for ports and folders."""
     file = (DEPLOY / "compose/compose.yaml").read_text()
-    clock = f"anchor={int(time.time())},start=2026-12-01T10:59:30Z,speed=240"
+    clock = f"anchor={int(time.time())},start=2026-12-01T10:50:00Z,speed=240"
     services = yaml.safe_load(re.sub(r"\$\{TALLYMAN_CLOCK:-[^}]*\}", clock, file))["services"]
     expect(services["sandbox"]["network_mode"] == "service:tallyman", "the agent does not reach the sandbox on loopback")
     with tempfile.TemporaryDirectory() as name:

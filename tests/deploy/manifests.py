@@ -5,6 +5,7 @@ import datetime
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 import helm_python as helm
 import kubernetes_validate
 import yaml
-from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, output, refused, seconds_of_the_drain
+from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, needed, output, refused, seconds_of_the_drain
 
 Manifest = dict[str, Any]
 
@@ -432,6 +433,17 @@ def the_sidecar_runs_as_its_manifest_says(subject: Subject) -> None:
         expect(Path(folder, "var/lib/tallyman/db").is_dir(), "the data is not on the volume")
 
 
+def the_socket_is_open_to_the_group_of_the_pod(subject: Subject) -> None:
+    """The application has another user than the agent, and the volume's group (fsGroup)."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        with running(subject, "overlays/statefulset", Path(folder)):
+            mode = stat.S_IMODE(Path(folder, "run/tallyman/tallyman.sock").stat().st_mode)
+    if "socket-mode-0660" in needed("code"):
+        expect(mode != 0o660, "the socket's mode is right now: take it out of needed.txt")
+    else:
+        expect(mode == 0o660, f"the socket's mode is {mode:o}")
+
+
 def the_shared_agent_answers_only_clients_with_a_certificate(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -503,6 +515,7 @@ CHECKS = [
     the_component_gives_any_deployment_an_agent_and_leaves_others_alone,
     the_agent_takes_every_configuration_here,
     the_sidecar_runs_as_its_manifest_says,
+    the_socket_is_open_to_the_group_of_the_pod,
     the_shared_agent_answers_only_clients_with_a_certificate,
 ]
 

@@ -15,7 +15,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, output, promtool
+from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, needed, output, promtool
 
 ALERTS = DEPLOY / "prometheus/alerts.yaml"
 DASHBOARD = DEPLOY / "grafana/tallyman.json"
@@ -113,11 +113,6 @@ def metrics() -> dict[str, str]:
     return {metric: kinds.get(constant, "gauge") for constant, metric in names.items()}
 
 
-def needed() -> set[str]:
-    """Metrics that alerts and dashboard wait for."""
-    return set((HERE / "needed_metrics.txt").read_text().split())
-
-
 def series() -> set[str]:
     """What a query may name: of a histogram only its buckets, sum and count."""
     names = {name for name, kind in metrics().items() if kind != "histogram"}
@@ -132,10 +127,10 @@ def named_in(query: str) -> set[str]:
 def every_query_names_only_metrics_that_exist(_: Subject) -> None:
     asked = [(rule["alert"], rule["expr"]) for rule in alerts()] + list(queries())
     for where, query in asked:
-        unknown = named_in(query) - series() - needed()
+        unknown = named_in(query) - series() - needed("metric")
         expect(not unknown, f"{where} names {sorted(unknown)}, and src/base/metrics.rs does not")
-    come = needed() & series()
-    expect(not come, f"{sorted(come)} are there now: take them out of needed_metrics.txt")
+    come = needed("metric") & series()
+    expect(not come, f"{sorted(come)} are there now: take them out of needed.txt")
 
 
 def every_metric_is_shown_on_the_dashboard(_: Subject) -> None:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests/python"))
 
 from checks import Wrong, expect, run  # noqa: E402 - found only now
 
-__all__ = ["DEPLOY", "HERE", "ROOT", "Subject", "Wrong", "documents", "expect", "main", "output", "promtool", "refused", "seconds_of_the_drain"]
+__all__ = ["DEPLOY", "HERE", "ROOT", "Subject", "Wrong", "documents", "expect", "main", "needed", "output", "promtool", "refused", "seconds_of_the_drain"]
 
 
 @dataclass
@@ -85,6 +85,12 @@ def promtool() -> Path:
     found = os.environ.get("TALLYMAN_PROMTOOL") or shutil.which("promtool") or unpacked
     expect(Path(found).exists(), f"{found} is missing: run `make setup`")
     return Path(found)
+
+
+def needed(kind: str) -> set[str]:
+    """What deploy/ counts on and the code does not have yet."""
+    lines = [line.split() for line in (HERE / "needed.txt").read_text().splitlines() if not line.startswith("#")]
+    return {name for its_kind, name in lines if its_kind == kind}
 
 
 def seconds_of_the_drain() -> int:

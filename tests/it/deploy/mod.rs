@@ -38,6 +38,7 @@ claims! {
         the_component_gives_any_deployment_an_agent_and_leaves_others_alone
         the_agent_takes_every_configuration_here
         the_sidecar_runs_as_its_manifest_says
+        the_socket_is_open_to_the_group_of_the_pod
         the_shared_agent_answers_only_clients_with_a_certificate
     }
     monitoring {
