@@ -2,9 +2,9 @@
 
     python fires.py --metrics FILE --now SECONDS ALERT...
 
-FILE is what /metrics answered. Every value is taken to stay as it was then, and every counter to grow by as much each
-minute, for two hours; then exactly the alerts that are named must fire. TallymanQuiet compares with a week ago and is
-told by its bound of a day.
+FILE is what /metrics answered; an empty one stands for an agent that does not answer. Every value is taken to
+stay as it was then, and every counter to grow by as much each minute, for two hours. Then exactly the alerts
+that are named must fire.
 """
 
 import argparse

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -45,10 +44,13 @@ def queries() -> Iterator[tuple[str, str]]:
             yield panel["title"], target["expr"]
     for variable in dashboard()["templating"]["list"]:
         if variable["type"] == "query":
-            yield f"variable {variable['name']}", re.sub(r"label_values\((.*), \w+\)", r"\1", variable["query"]["query"])
+            yield (
+                f"variable {variable['name']}",
+                re.sub(r"label_values\((.*), \w+\)", r"\1", variable["query"]["query"]),
+            )
 
 
-# --- Prometheus ------------------------------------------------------------------------------------------------
+# --- Prometheus ------------------------------------------------------------------------------------------
 
 
 def rules_and_scrape_configuration_are_valid(_: Subject) -> None:
@@ -83,9 +85,13 @@ def the_prometheus_rule_and_the_charts_copy_are_the_same_alerts(_: Subject) -> N
 
     chart = DEPLOY / "helm/tallyman"
     with helm.Chart.load(str(chart)) as loaded:
-        files = loaded.render(yaml.safe_load((chart / "ci/values.yaml").read_text()), name="it", namespace="it")
+        files = loaded.render(
+            yaml.safe_load((chart / "ci/values.yaml").read_text()), name="it", namespace="it"
+        )
     (rendered,) = documents(files["tallyman/templates/prometheusrule.yaml"])
-    moved = json.loads(json.dumps(groups).replace('"docs/runbook.md', '"https://wiki.example.com/tallyman/runbook.md'))
+    moved = json.loads(
+        json.dumps(groups).replace('"docs/runbook.md', '"https://wiki.example.com/tallyman/runbook.md')
+    )
     expect(rendered["spec"]["groups"] == moved, "what the chart makes of its copy is another")
 
 
@@ -100,14 +106,16 @@ def every_query_of_the_dashboard_is_promql(_: Subject) -> None:
         output(promtool(), "check", "rules", file.name)
 
 
-# --- Names -----------------------------------------------------------------------------------------------------
+# --- Names -----------------------------------------------------------------------------------------------
 
 
 @cache
 def metrics() -> dict[str, str]:
     """The names in the source, each with its kind."""
     source = (ROOT / "src/base/metrics.rs").read_text()
-    kinds = {name: kind for kind, name in re.findall(r"describe_(gauge|counter|histogram)!\(\s*([A-Z_]+)", source)}
+    kinds = {
+        name: kind for kind, name in re.findall(r"describe_(gauge|counter|histogram)!\(\s*([A-Z_]+)", source)
+    }
     names = dict(re.findall(r'^const ([A-Z_]+): &str = "(tallyman_\w+)";', source, re.MULTILINE))
     expect(len(names) >= 20, f"only {len(names)} metrics were found in the source")
     return {metric: kinds.get(constant, "gauge") for constant, metric in names.items()}
@@ -148,7 +156,7 @@ def alerts_ask_for_reasons_and_results_that_exist(_: Subject) -> None:
             expect(known, f"{where} asks for {label} {value}")
 
 
-# --- The dashboard ---------------------------------------------------------------------------------------------
+# --- The dashboard ---------------------------------------------------------------------------------------
 
 
 def grafanas_own_model_knows_everything_in_the_dashboard(_: Subject) -> None:
@@ -183,12 +191,14 @@ def panels_have_numbers_of_their_own_and_do_not_overlap(_: Subject) -> None:
     for panel in panels():
         at = panel["gridPos"]
         expect(at["x"] + at["w"] <= 24, f"{panel['title']} sticks out")
-        for cell in ((x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])):
+        for cell in (
+            (x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+        ):
             expect(cell not in covered, f"{panel['title']} covers {covered.get(cell)}")
             covered[cell] = panel["title"]
 
 
-# --- The runbook -----------------------------------------------------------------------------------------------
+# --- The runbook -----------------------------------------------------------------------------------------
 
 
 def sections() -> dict[str, str]:
@@ -197,11 +207,19 @@ def sections() -> dict[str, str]:
 
 
 def every_alert_has_its_section_in_the_runbook(_: Subject) -> None:
-    expect(set(sections()) == {rule["alert"] for rule in alerts()}, f"{set(sections()) ^ {r['alert'] for r in alerts()}}")
+    expect(
+        set(sections()) == {rule["alert"] for rule in alerts()},
+        f"{set(sections()) ^ {r['alert'] for r in alerts()}}",
+    )
     for rule in alerts():
         name, annotations = rule["alert"], rule["annotations"]
-        expect(annotations["runbook_url"] == f"docs/runbook.md#{name.lower()}", f"{name}: {annotations['runbook_url']}")
-        expect(bool(annotations["summary"] and annotations["description"]), f"{name} does not say what is wrong")
+        expect(
+            annotations["runbook_url"] == f"docs/runbook.md#{name.lower()}",
+            f"{name}: {annotations['runbook_url']}",
+        )
+        expect(
+            bool(annotations["summary"] and annotations["description"]), f"{name} does not say what is wrong"
+        )
         expect(rule["labels"]["severity"] in ("critical", "warning"), f"{name}: {rule['labels']}")
         for part in ("**Means.**", "**At stake.**", "**Type.**", "```\n$ "):
             expect(part in sections()[name], f"the section of {name} lacks {part!r}")

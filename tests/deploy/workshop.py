@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,23 @@ sys.path.insert(0, str(ROOT / "tests/python"))
 
 from checks import Wrong, expect, run  # noqa: E402 - found only now
 
-__all__ = ["DEPLOY", "HERE", "ROOT", "Subject", "Wrong", "documents", "expect", "main", "needed", "output", "promtool", "refused", "seconds_of_the_drain"]
+__all__ = [
+    "DEPLOY",
+    "HERE",
+    "ROOT",
+    "Subject",
+    "Wrong",
+    "documents",
+    "clean_environment",
+    "expect",
+    "free_port",
+    "main",
+    "needed",
+    "output",
+    "promtool",
+    "refused",
+    "seconds_of_the_drain",
+]
 
 
 @dataclass
@@ -54,7 +71,9 @@ def main(checks: list[Callable[[Subject], None]], *options: str) -> int:
 def output(*command: object, **options: Any) -> str:
     """What a command prints; it must succeed."""
     done = _run(command, options)
-    expect(done.returncode == 0, f"{_shown(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    expect(
+        done.returncode == 0, f"{_shown(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 
@@ -67,7 +86,9 @@ def refused(*command: object, **options: Any) -> str:
 
 def _run(command: tuple[object, ...], options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     words = [str(word) for word in command]
-    return subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **options)
+    return subprocess.run(
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, **options
+    )
 
 
 def _shown(command: tuple[object, ...]) -> str:
@@ -76,6 +97,18 @@ def _shown(command: tuple[object, ...]) -> str:
 
 def documents(text: str) -> list[dict[str, Any]]:
     return [document for document in yaml.safe_load_all(text) if document]
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Ours, without what would reach the agent."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYMAN", "AWS"))}
+    return ours | {"AWS_EC2_METADATA_DISABLED": "true"} | more
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
 
 
 def promtool() -> Path:
@@ -89,7 +122,9 @@ def promtool() -> Path:
 
 def needed(kind: str) -> set[str]:
     """What deploy/ counts on and the code does not have yet."""
-    lines = [line.split() for line in (HERE / "needed.txt").read_text().splitlines() if not line.startswith("#")]
+    lines = [
+        line.split() for line in (HERE / "needed.txt").read_text().splitlines() if not line.startswith("#")
+    ]
     return {name for its_kind, name in lines if its_kind == kind}
 
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tallyman::{base::clock::ClockSpec, domain::time::Timestamp, faces::sandbox::Faults};
+use tallyman::{base::clock::ClockSpec, faces::sandbox::Faults};
 use tonic::Code;
 
 use super::passes;
@@ -40,13 +40,11 @@ async fn told(home: &Home, condition: impl Fn(&Metrics) -> bool) -> Metrics {
 
 /// On these metrics, exactly these alerts fire.
 async fn fire(home: &Home, metrics: Metrics, alerts: &[&str]) {
-    let summary = home.admin("/api/summary").await.unwrap();
-    let summary: Value = serde_json::from_str(summary.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    let now: Timestamp = summary["now"].as_str().unwrap().parse().unwrap();
+    let now = home.summary().await.map_or(0, |summary| summary.now_unix_seconds);
     let file = home.path().join("metrics");
     fs::write(&file, metrics.0).unwrap();
     let mut check = python("tests/deploy/fires.py");
-    check.arg("--metrics").arg(file).args(["--now", &now.seconds().to_string()]).args(alerts);
+    check.arg("--metrics").arg(file).args(["--now", &now.to_string()]).args(alerts);
     passes(&mut check);
 }
 
@@ -78,7 +76,7 @@ async fn an_agent_that_bills_fires_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aws_that_takes_nothing_fires_the_deadlines_and_what_comes_before() {
-    let clock = clock_at("2071-11-22T10:30:00Z", 5400.0);
+    let clock = clock_at("2071-11-22T10:30:00Z", 3600.0);
     let (sandbox, _tasks) = sandbox(clock, faults(json!({"refuse": "AccessDeniedException"}))).await;
     let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
     let _agent = home.start().await;
@@ -166,4 +164,12 @@ async fn events_that_are_rejected_fire() {
     assert_eq!(answer.rejected.len(), 1);
     let metrics = told(&home, |metrics| metrics.get("tallyman_events_total{") > 0.0).await;
     fire(&home, metrics, &["TallymanEventsRejected"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_gone_fires() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    home.start().await.kill();
+    assert!(Metrics::of(&home).await.is_none());
+    fire(&home, Metrics(String::new()), &["TallymanDown"]).await;
 }

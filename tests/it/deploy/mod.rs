@@ -22,6 +22,7 @@ macro_rules! claims {
 claims! {
     manifests {
         every_manifest_is_valid_in_the_oldest_and_the_newest_kubernetes
+        the_chart_is_valid_with_every_value_set_and_with_all_that_can_be_left_out
         helm_finds_nothing_to_complain_of
         the_chart_of_the_readme_finds_its_library_by_the_path_there
         every_pod_is_restricted_as_pod_security_asks
@@ -36,6 +37,8 @@ claims! {
         sidecars_are_native_ones
         helms_sidecar_is_that_of_kustomize
         the_component_gives_any_deployment_an_agent_and_leaves_others_alone
+    }
+    running {
         the_agent_takes_every_configuration_here
         the_sidecar_runs_as_its_manifest_says
         the_socket_is_open_to_the_group_of_the_pod
