@@ -22,8 +22,8 @@ struct Metrics(String);
 impl Metrics {
     async fn of(home: &Home) -> Option<Self> {
         let answer = home.admin("/metrics").await?;
-        let lines = answer.lines().filter(|line| line.starts_with("tallyman_"));
-        Some(Self(lines.map(|line| format!("{line}\n")).collect()))
+        let lines: Vec<_> = answer.lines().filter(|line| line.starts_with("tallyman_")).collect();
+        Some(Self(lines.join("\n")))
     }
 
     fn get(&self, name: &str) -> f64 {
