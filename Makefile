@@ -68,9 +68,10 @@ kill9: ## Kill the agent under load, again and again, and hold the bill against 
 	@scripts/setup build
 	TALLYMAN_KILLS=$(or $(KILLS),200) cargo test $(CARGO_FLAGS) --test it kill9_under_load -- --nocapture
 
-bench: ## Run the benches
-	@scripts/setup build
-	cargo bench --locked $(ARGS)
+bench: ## Measure, beside other servers (ARGS="--rounds 2 --seconds 2" for a quick look)
+	@scripts/setup bench
+	cargo bench --locked --bench core
+	cargo bench --locked --bench compare -- --picture docs/performance.svg $(ARGS)
 
 fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
 	@scripts/fuzz $(or $(TIME),60)

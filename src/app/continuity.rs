@@ -1,14 +1,11 @@
 //! Whether this configuration may go on from what an earlier one left on disk.
 
-use std::collections::BTreeSet;
-
 use crate::{
     base::config::{Config, Connection},
     domain::{
         customer::FormerIdentity,
         identity::IdentityMode,
         product::{Catalog, Product},
-        record::RecordId,
         time::{Hour, Timestamp},
     },
     work::books::OpenError,
@@ -21,15 +18,10 @@ use crate::{
 /// Refuses what would bill twice, bill nonsense, or never bill; then writes down what this configuration says. Returns
 /// its products, with what they were before where that still matters.
 pub(super) fn check(store: &dyn Store, config: &Config, now: Timestamp) -> Result<Catalog, OpenError> {
-    let pending = pending_products(store)?;
-    if let Some(product) = pending.iter().find(|code| config.catalog.find(code).is_none()) {
-        let what = "a record that AWS has not accepted yet".to_owned();
-        return Err(OpenError::NotConfigured { what, product: product.clone() });
-    }
     let watermark = load::sealing(store)?.map_or(Hour::FIRST, |state| state.watermark);
     let (mut batch, mut products) = (Batch::default(), Vec::new());
     for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
-        check_destination(store, product, connection, &pending, &mut batch)?;
+        check_destination(store, product, connection, &mut batch)?;
         check_aggregates(store, product, &mut batch)?;
         let former = check_identity(store, product, now, watermark, &mut batch)?;
         products.push(Product { former, ..product.clone() });
@@ -77,25 +69,11 @@ fn first_mode(store: &dyn Store, product: &Product) -> Result<IdentityMode, Stor
     Ok(mode)
 }
 
-fn pending_products(store: &dyn Store) -> Result<BTreeSet<String>, StoreError> {
-    const PAGE: usize = 1000;
-    let (mut products, mut after) = (BTreeSet::new(), RecordId(0));
-    loop {
-        let page = load::pending_after(store, after, PAGE)?;
-        products.extend(page.iter().map(|(record, _)| record.product.to_string()));
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => after = last.id,
-            _ => return Ok(products),
-        }
-    }
-}
-
 /// AWS removes duplicates only within one region: a record that may have been billed in one must not go to another.
 fn check_destination(
     store: &dyn Store,
     product: &Product,
     connection: &Connection,
-    pending: &BTreeSet<String>,
     batch: &mut Batch,
 ) -> Result<(), OpenError> {
     let (key, now) = (keys::destination(&product.code), destination(connection));
@@ -104,7 +82,7 @@ fn check_destination(
         return Ok(());
     }
     match before {
-        Some(before) if pending.contains(&*product.code) => {
+        Some(before) if load::pending_by_product(store)?.contains_key(&*product.code) => {
             Err(OpenError::Moved { product: product.code.to_string(), before, now })
         }
         _ => {

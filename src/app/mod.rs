@@ -138,6 +138,7 @@ impl Agent {
         let view = View {
             agent_id: config.agent.id.as_str().into(),
             catalog,
+            is_sandbox: credentials == Credentials::Sandbox,
             window: config.submission.window,
             limits: limits(config),
             clock,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::{
@@ -87,20 +87,40 @@ fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
 
-pub fn events(product: &str, counts: Counts) {
-    let results =
-        [("accepted", counts.accepted), ("duplicate", counts.duplicates), ("rejected", counts.rejected)];
-    for (result, count) in results {
-        if count > 0 {
-            counter!(EVENTS, "result" => result, "product" => product.to_owned()).increment(count);
+/// The counters of a product's events. Looked up once, since each request adds to them.
+#[derive(Clone, Debug)]
+pub struct EventCounters {
+    accepted: Counter,
+    duplicates: Counter,
+    rejected: Counter,
+    late: Counter,
+    untagged: Counter,
+}
+
+impl EventCounters {
+    pub fn of(product: &str) -> Self {
+        let result = |result| counter!(EVENTS, "result" => result, "product" => product.to_owned());
+        Self {
+            accepted: result("accepted"),
+            duplicates: result("duplicate"),
+            rejected: result("rejected"),
+            late: counter!(EVENTS_LATE, "product" => product.to_owned()),
+            untagged: counter!(EVENTS_UNTAGGED, "product" => product.to_owned()),
         }
     }
-    if counts.late > 0 {
-        counter!(EVENTS_LATE, "product" => product.to_owned()).increment(counts.late);
+
+    pub fn add(&self, counts: Counts) {
+        self.accepted.increment(counts.accepted);
+        self.duplicates.increment(counts.duplicates);
+        self.rejected.increment(counts.rejected);
+        self.late.increment(counts.late);
+        self.untagged.increment(counts.untagged);
     }
-    if counts.untagged > 0 {
-        counter!(EVENTS_UNTAGGED, "product" => product.to_owned()).increment(counts.untagged);
-    }
+}
+
+/// Events of no product of ours.
+pub fn strangers_rejected(events: u64) {
+    counter!(EVENTS, "result" => "rejected", "product" => "").increment(events);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

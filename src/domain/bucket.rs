@@ -1,15 +1,8 @@
 //! What has been added up for one (product, customer, dimension, hour).
 
-use std::collections::BTreeMap;
+use super::{product::Aggregate, tags::Tagged, time::Timestamp};
 
-use super::{
-    product::Aggregate,
-    tags::Tagged,
-    time::{Hour, Timestamp},
-};
-
-/// Carries from more origins than this are shown under the oldest of them: a bound for long outages (I9).
-const MAX_ORIGINS: usize = 32;
+pub use super::carried::Carried;
 
 /// The most base units that events may add up to in one bucket. Carries may pass it, inside 128 bits.
 pub const MAX_TOTAL: u128 = 0xffff_ffff_ffff_ffff;
@@ -167,89 +160,12 @@ impl Carry {
     }
 }
 
-/// Amounts in base units by the hour in which they were acknowledged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Carried(BTreeMap<Hour, u128>);
-
-impl Carried {
-    pub fn from_origin(origin: Hour, amount: u128) -> Self {
-        let mut carried = Self::default();
-        carried.add(origin, amount);
-        carried
-    }
-
-    pub fn add(&mut self, origin: Hour, amount: u128) {
-        if amount == 0 {
-            return;
-        }
-        let sum = self.0.entry(origin).or_default();
-        *sum = sum.saturating_add(amount);
-        while self.0.len() > MAX_ORIGINS {
-            self.join_the_two_oldest();
-        }
-    }
-
-    pub fn merge(&mut self, other: &Self) {
-        for (origin, amount) in other.origins() {
-            self.add(origin, amount);
-        }
-    }
-
-    pub fn total(&self) -> u128 {
-        self.0.values().fold(0, |sum, amount| sum.saturating_add(*amount))
-    }
-
-    /// Oldest first.
-    pub fn origins(&self) -> impl Iterator<Item = (Hour, u128)> + '_ {
-        self.0.iter().map(|(origin, amount)| (*origin, *amount))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The newest `amount` of what is here: bills pay the oldest usage first, so this is what stays unpaid.
-    #[must_use]
-    pub fn newest(&self, amount: u128) -> Self {
-        let mut left = amount;
-        let mut newest = Self::default();
-        for (origin, carried) in self.0.iter().rev() {
-            let taken = left.min(*carried);
-            newest.add(*origin, taken);
-            left = left.saturating_sub(taken);
-        }
-        newest
-    }
-
-    /// What is left when `other`, a part of this, is taken out.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        let taken = |origin| other.0.get(&origin).copied().unwrap_or(0);
-        self.origins().map(|(origin, amount)| (origin, amount.saturating_sub(taken(origin)))).collect()
-    }
-
-    fn join_the_two_oldest(&mut self) {
-        if let (Some((oldest, first)), Some((_, second))) = (self.0.pop_first(), self.0.pop_first()) {
-            self.0.insert(oldest, first.saturating_add(second));
-        }
-    }
-}
-
-impl FromIterator<(Hour, u128)> for Carried {
-    fn from_iter<I: IntoIterator<Item = (Hour, u128)>>(origins: I) -> Self {
-        let mut carried = Self::default();
-        for (origin, amount) in origins {
-            carried.add(origin, amount);
-        }
-        carried
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::domain::tags::tests::tag_set;
+    use crate::domain::{tags::tests::tag_set, time::Hour};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     pub(crate) fn usages() -> impl Strategy<Value = Usage> {
         let at = (0..50_i64).prop_map(Timestamp::from_seconds);
@@ -322,6 +238,11 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_bucket_takes_64_bytes() {
+        assert_eq!(size_of::<Bucket>(), 64);
+    }
+
+    #[test]
     fn a_level_that_comes_in_late_changes_nothing() {
         let mut usage = at(30, 3);
         usage.absorb(at(29, 9));
@@ -348,15 +269,6 @@ pub(crate) mod tests {
         assert!(Carry::default().is_empty());
         assert!(!Carry { origins, ..Carry::default() }.is_empty());
         assert!(!Carry { level: Some(at(10, 7)), ..Carry::default() }.is_empty());
-    }
-
-    #[test]
-    fn the_oldest_origins_are_joined_when_there_are_too_many() {
-        let carried = |hours: u32| (1..=hours).map(|hour| (Hour::from_index(hour), 1)).collect::<Carried>();
-        assert_eq!(carried(32).origins().count(), MAX_ORIGINS);
-        let joined = carried(33);
-        assert_eq!(joined.origins().count(), MAX_ORIGINS);
-        assert_eq!(joined.origins().next(), Some((Hour::from_index(1), 2)));
     }
 
     #[test]
@@ -425,7 +337,6 @@ pub(crate) mod tests {
             prop_assert_eq!((ab.usage, ab.events, ab.total()), (ba.usage, ba.events, ba.total()));
             prop_assert_eq!(ab.total(), a.total() + b.total());
             prop_assert_eq!(ab.tagged.total(), a.tagged.total() + b.tagged.total());
-            prop_assert!(ab.carried.origins().count() <= MAX_ORIGINS);
         }
 
         #[test]

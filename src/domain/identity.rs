@@ -47,6 +47,19 @@ impl Identity {
         }
     }
 
+    /// Takes over the memory of a customer's key, where that is the same text.
+    pub fn share(&mut self, key: &Arc<str>) {
+        match self {
+            Self::License { account_id: text, .. }
+            | Self::Account { account_id: text }
+            | Self::CustomerIdentifier { customer_identifier: text } => {
+                if *text == *key {
+                    *text = key.clone();
+                }
+            }
+        }
+    }
+
     /// The identity as fields; what the mode does not use is empty.
     pub fn fields(&self) -> IdentityFields<'_> {
         match self {

@@ -17,6 +17,7 @@ pub mod backoff;
 pub mod batch;
 pub mod bucket;
 pub mod budget;
+pub mod carried;
 pub mod clock_guard;
 pub mod customer;
 pub mod deadline;

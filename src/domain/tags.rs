@@ -69,9 +69,14 @@ fn check(what: &str, text: &str, longest: usize) -> Result<(), String> {
 /// Parts of an amount by tag set; what is in none of them is untagged.
 ///
 /// Bounded by what one record may hold (I9). Whether AWS counts its five tags by allocation or by record is not
-/// documented, so the sets of a record share five keys: then it is accepted either way.
+/// documented, so the sets of a record share five keys: then it is accepted either way. A million buckets have one each,
+/// and most of them no tags: those take one word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tagged {
+pub struct Tagged(Option<Box<Sets>>);
+
+/// At least one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Sets {
     amounts: BTreeMap<TagSet, u128>,
     keys: BTreeSet<Box<str>>,
     wire_bytes: usize,
@@ -80,6 +85,38 @@ pub struct Tagged {
 impl Tagged {
     /// Adds to a set's part. `false` if there is no room for the set: then the amount stays untagged.
     pub fn add(&mut self, tags: &TagSet, amount: u128) -> bool {
+        if let Some(sets) = &mut self.0 {
+            return sets.add(tags, amount);
+        }
+        let mut sets = Sets::default();
+        let is_kept = sets.add(tags, amount);
+        self.0 = is_kept.then(|| Box::new(sets));
+        is_kept
+    }
+
+    pub fn get(&self, tags: &TagSet) -> Option<u128> {
+        self.0.as_ref()?.amounts.get(tags).copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&TagSet, u128)> {
+        self.0.iter().flat_map(|sets| &sets.amounts).map(|(tags, amount)| (tags, *amount))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |sets| sets.amounts.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub fn total(&self) -> u128 {
+        self.iter().fold(0, |sum, (_, amount)| sum.saturating_add(amount))
+    }
+}
+
+impl Sets {
+    fn add(&mut self, tags: &TagSet, amount: u128) -> bool {
         if let Some(part) = self.amounts.get_mut(tags) {
             *part = part.saturating_add(amount);
             return true;
@@ -96,26 +133,6 @@ impl Tagged {
         self.keys.extend(tags.tags().map(|(key, _)| key.into()));
         self.amounts.insert(tags.clone(), amount);
         true
-    }
-
-    pub fn get(&self, tags: &TagSet) -> Option<u128> {
-        self.amounts.get(tags).copied()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&TagSet, u128)> {
-        self.amounts.iter().map(|(tags, amount)| (tags, *amount))
-    }
-
-    pub fn len(&self) -> usize {
-        self.amounts.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.amounts.is_empty()
-    }
-
-    pub fn total(&self) -> u128 {
-        self.amounts.values().fold(0, |sum, amount| sum.saturating_add(*amount))
     }
 }
 

@@ -15,17 +15,22 @@ pub const MAX_CUSTOMER_BYTES: usize = 255;
 pub const MAX_EVENT_ID_BYTES: usize = 128;
 pub const MAX_SUBJECT_BYTES: usize = 256;
 
-/// A usage event as the application sent it; empty text means not given.
-#[derive(Clone, Debug, Default)]
-pub struct Event<'a> {
+/// What an event counts for: a customer's use of one dimension. Empty text means not given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Names<'a> {
     pub product: &'a str,
     pub customer: &'a str,
     pub dimension: &'a str,
+}
+
+/// What an event says beside that; empty text means not given.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event<'a> {
     pub quantity: u64,
     pub time: Option<Timestamp>,
     pub event_id: &'a str,
     pub subject: &'a str,
-    pub tags: Vec<(&'a str, &'a str)>,
+    pub tags: &'a [(&'a str, &'a str)],
 }
 
 /// How old and how early events may be.
@@ -35,17 +40,47 @@ pub struct TimeBounds {
     pub max_future: Duration,
 }
 
-/// Where an event counts, and for how much.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placed {
+/// The same as moments, and what "now" is for events that say no time.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeRange {
+    oldest: Timestamp,
+    now: Timestamp,
+    latest: Timestamp,
+}
+
+impl TimeBounds {
+    pub fn around(&self, now: Timestamp) -> TimeRange {
+        TimeRange { oldest: now.minus(self.max_age), now, latest: now.plus(self.max_future) }
+    }
+}
+
+/// The dimension that names mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'a> {
     pub product: ProductIndex,
-    pub dimension: DimensionIndex,
+    pub index: DimensionIndex,
+    pub dimension: &'a Dimension,
+}
+
+/// How much an event counts, and in which hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
     /// The hour of its time. It may have been sealed meanwhile.
     pub hour: Hour,
     pub usage: Usage,
     pub tags: Option<TagSet>,
-    /// Whether it counts only once in an hour for each subject.
-    pub by_subject: bool,
+}
+
+impl Measured {
+    /// Whether it is a distinct subject that counts.
+    pub const fn is_by_subject(&self) -> bool {
+        matches!(self.usage, Usage::Unique(_))
+    }
+
+    /// Whether its hour alone says with which others of its names it adds up.
+    pub const fn is_plain(&self) -> bool {
+        self.tags.is_none() && !self.is_by_subject()
+    }
 }
 
 /// What became of some events.
@@ -105,88 +140,82 @@ pub enum Refusal {
     LimitReached { limit: &'static str, most: u64 },
 }
 
-/// Finds an event's place, or the first reason why it has none.
-pub fn place(
-    catalog: &Catalog,
-    bounds: &TimeBounds,
-    now: Timestamp,
-    event: &Event<'_>,
-) -> Result<Placed, Refusal> {
-    let product_index = catalog.find(event.product).ok_or_else(|| unknown_product(catalog, event))?;
-    let dimension_index = catalog
-        .find_dimension(product_index, event.dimension)
-        .ok_or_else(|| unknown_dimension(catalog, product_index, event))?;
-    let dimension = catalog
-        .dimension(product_index, dimension_index)
-        .ok_or_else(|| unknown_dimension(catalog, product_index, event))?;
-    if !is_customer_key(event.customer) {
-        return Err(Refusal::InvalidCustomer);
+/// Finds what names mean, or the first reason why they mean nothing.
+pub fn locate<'a>(catalog: &'a Catalog, names: Names<'_>) -> Result<Located<'a>, Refusal> {
+    let product = catalog.find(names.product).ok_or_else(|| unknown_product(catalog, names))?;
+    let index = catalog.find_dimension(product, names.dimension);
+    let dimension = index.and_then(|index| Some((index, catalog.dimension(product, index)?)));
+    let (index, dimension) = dimension.ok_or_else(|| unknown_dimension(catalog, product, names))?;
+    if is_customer_key(names.customer) {
+        Ok(Located { product, index, dimension })
+    } else {
+        Err(Refusal::InvalidCustomer)
     }
+}
+
+/// Finds an event's hour and amount, or the first reason why it has none.
+pub fn measure(dimension: &Dimension, range: &TimeRange, event: &Event<'_>) -> Result<Measured, Refusal> {
     if event.event_id.len() > MAX_EVENT_ID_BYTES {
         return Err(Refusal::InvalidEventId { bytes: event.event_id.len() });
     }
-    let by_subject = dimension.aggregate == Aggregate::Unique;
-    if by_subject {
-        check_subject(event)?;
+    if dimension.aggregate == Aggregate::Unique {
+        check_subject(dimension, event.subject)?;
     }
-    let tags = tags(dimension, event)?;
-    let time = within(bounds, now, event.time.unwrap_or(now))?;
-    Ok(Placed {
-        product: product_index,
-        dimension: dimension_index,
-        hour: Hour::containing(time),
-        usage: Usage::of(dimension.aggregate, event.quantity, time),
-        tags,
-        by_subject,
-    })
+    let tags = tags(dimension, event.tags)?;
+    let at = within(range, event.time)?;
+    let usage = Usage::of(dimension.aggregate, event.quantity, at);
+    Ok(Measured { hour: Hour::containing(at), usage, tags })
 }
 
-fn check_subject(event: &Event<'_>) -> Result<(), Refusal> {
-    match event.subject.len() {
-        0 => Err(Refusal::MissingSubject { dimension: event.dimension.to_owned() }),
+fn check_subject(dimension: &Dimension, subject: &str) -> Result<(), Refusal> {
+    match subject.len() {
+        0 => Err(Refusal::MissingSubject { dimension: dimension.name.to_string() }),
         1..=MAX_SUBJECT_BYTES => Ok(()),
         bytes => Err(Refusal::InvalidSubject { bytes }),
     }
 }
 
-fn tags(dimension: &Dimension, event: &Event<'_>) -> Result<Option<TagSet>, Refusal> {
-    if !dimension.tags && !event.tags.is_empty() {
+fn tags(dimension: &Dimension, tags: &[(&str, &str)]) -> Result<Option<TagSet>, Refusal> {
+    if tags.is_empty() {
+        return Ok(None);
+    }
+    if !dimension.tags {
         let why = format!(
             "dimension `{}` takes no tags: send the event without them, or set tags = true",
             dimension.name
         );
         return Err(Refusal::InvalidTags { why });
     }
-    TagSet::new(event.tags.iter().copied()).map_err(|why| Refusal::InvalidTags { why })
+    TagSet::new(tags.iter().copied()).map_err(|why| Refusal::InvalidTags { why })
 }
 
 pub fn is_customer_key(key: &str) -> bool {
-    (1..=MAX_CUSTOMER_BYTES).contains(&key.len()) && !key.chars().any(char::is_control)
+    (1..=MAX_CUSTOMER_BYTES).contains(&key.len())
+        && (key.bytes().all(|byte| byte.is_ascii_graphic()) || !key.chars().any(char::is_control))
 }
 
-fn within(bounds: &TimeBounds, now: Timestamp, time: Timestamp) -> Result<Timestamp, Refusal> {
-    let (oldest, latest) = (now.minus(bounds.max_age), now.plus(bounds.max_future));
-    if time < oldest {
-        Err(Refusal::TimeTooOld { time, oldest })
-    } else if time > latest {
-        Err(Refusal::TimeInFuture { time, latest })
-    } else {
-        Ok(time)
+fn within(range: &TimeRange, time: Option<Timestamp>) -> Result<Timestamp, Refusal> {
+    let TimeRange { oldest, now, latest } = *range;
+    match time {
+        None => Ok(now),
+        Some(time) if time < oldest => Err(Refusal::TimeTooOld { time, oldest }),
+        Some(time) if time > latest => Err(Refusal::TimeInFuture { time, latest }),
+        Some(time) => Ok(time),
     }
 }
 
-fn unknown_product(catalog: &Catalog, event: &Event<'_>) -> Refusal {
+fn unknown_product(catalog: &Catalog, names: Names<'_>) -> Refusal {
     let known = some_names(catalog.products().map(|(_, product)| &*product.code));
-    Refusal::UnknownProduct { code: shortened(event.product), known }
+    Refusal::UnknownProduct { code: shortened(names.product), known }
 }
 
-fn unknown_dimension(catalog: &Catalog, index: ProductIndex, event: &Event<'_>) -> Refusal {
+fn unknown_dimension(catalog: &Catalog, index: ProductIndex, names: Names<'_>) -> Refusal {
     let product = catalog.product(index);
-    let names = product.into_iter().flat_map(|product| &product.dimensions).map(|dimension| &*dimension.name);
+    let known = product.into_iter().flat_map(|product| &product.dimensions).map(|dimension| &*dimension.name);
     Refusal::UnknownDimension {
         product: product.map_or_else(String::new, |product| product.code.to_string()),
-        name: shortened(event.dimension),
-        known: some_names(names),
+        name: shortened(names.dimension),
+        known: some_names(known),
     }
 }
 
@@ -251,69 +280,58 @@ mod tests {
         "2026-11-22T10:30:00Z".parse().unwrap()
     }
 
-    const GOOD: Event<'_> = Event {
-        product: "",
-        customer: "acme",
-        dimension: "requests",
-        quantity: 7,
-        time: None,
-        event_id: "",
-        subject: "",
-        tags: Vec::new(),
-    };
+    const ACME: Names<'_> = Names { product: "", customer: "acme", dimension: "requests" };
+    const SEVEN: Event<'_> = Event { quantity: 7, time: None, event_id: "", subject: "", tags: &[] };
 
-    fn placed(event: &Event<'_>) -> Result<Placed, Refusal> {
-        place(&catalog(), &BOUNDS, now(), event)
+    fn measured(dimension: &str, event: &Event<'_>) -> Result<Measured, Refusal> {
+        let catalog = catalog();
+        let located = locate(&catalog, Names { dimension, ..ACME })?;
+        measure(located.dimension, &BOUNDS.around(now()), event)
     }
 
     #[test]
     fn sums_take_quantities_and_counts_take_events() {
-        assert_eq!(placed(&GOOD).unwrap().usage, Usage::Sum(7));
-        assert_eq!(placed(&Event { dimension: "calls", ..GOOD }).unwrap().usage, Usage::Sum(1));
+        assert_eq!(measured("requests", &SEVEN).unwrap().usage, Usage::Sum(7));
+        assert_eq!(measured("calls", &SEVEN).unwrap().usage, Usage::Sum(1));
     }
 
     #[test]
     fn distinct_subjects_need_a_subject_and_others_do_not_mind_one() {
-        let user = Event { dimension: "users", ..GOOD };
-        assert!(matches!(placed(&user), Err(Refusal::MissingSubject { .. })));
+        let users = |subject| measured("users", &Event { subject, ..SEVEN });
+        assert!(matches!(users(""), Err(Refusal::MissingSubject { .. })));
         let long = "x".repeat(MAX_SUBJECT_BYTES + 1);
-        assert_eq!(
-            placed(&Event { subject: &long, ..user.clone() }),
-            Err(Refusal::InvalidSubject { bytes: MAX_SUBJECT_BYTES + 1 })
-        );
-        let known = placed(&Event { subject: &long[1..], ..user }).unwrap();
-        assert_eq!((known.usage, known.by_subject), (Usage::Unique(1), true));
-        assert!(!placed(&Event { subject: &long, ..GOOD }).unwrap().by_subject);
+        assert_eq!(users(&long), Err(Refusal::InvalidSubject { bytes: MAX_SUBJECT_BYTES + 1 }));
+        assert_eq!(users(&long[1..]).unwrap().usage, Usage::Unique(1));
+        assert!(measured("requests", &Event { subject: &long, ..SEVEN }).is_ok());
     }
 
     #[test]
     fn tags_need_a_dimension_that_takes_them_and_the_rules_of_aws() {
-        let tagged = |dimension, key| placed(&Event { dimension, tags: vec![(key, "blue")], ..GOOD });
+        let tagged = |dimension, key| measured(dimension, &Event { tags: &[(key, "blue")], ..SEVEN });
         assert!(matches!(tagged("requests", "team"), Err(Refusal::InvalidTags { .. })));
         assert!(matches!(tagged("gb", "te,am"), Err(Refusal::InvalidTags { .. })));
         assert!(tagged("gb", "team").unwrap().tags.is_some());
-        assert_eq!(placed(&Event { dimension: "gb", ..GOOD }).unwrap().tags, None);
+        assert_eq!(measured("gb", &SEVEN).unwrap().tags, None);
     }
 
     #[test]
     fn an_event_without_a_time_happens_now() {
-        assert_eq!(placed(&GOOD).unwrap().hour, Hour::containing(now()));
+        assert_eq!(measured("requests", &SEVEN).unwrap().hour, Hour::containing(now()));
     }
 
     #[test]
     fn each_fault_has_its_reason() {
         let long = "x".repeat(256);
-        assert!(matches!(placed(&Event { product: "other", ..GOOD }), Err(Refusal::UnknownProduct { .. })));
-        assert!(matches!(
-            placed(&Event { dimension: "Requests", ..GOOD }),
-            Err(Refusal::UnknownDimension { .. })
-        ));
+        let catalog = catalog();
+        let fault = |names| locate(&catalog, names).unwrap_err();
+        assert!(matches!(fault(Names { product: "other", ..ACME }), Refusal::UnknownProduct { .. }));
+        assert!(matches!(fault(Names { dimension: "Requests", ..ACME }), Refusal::UnknownDimension { .. }));
         for customer in ["", &long, "a\nb"] {
-            assert_eq!(placed(&Event { customer, ..GOOD }), Err(Refusal::InvalidCustomer));
+            assert_eq!(fault(Names { customer, ..ACME }), Refusal::InvalidCustomer);
         }
-        let event_id = &long[..129];
-        assert_eq!(placed(&Event { event_id, ..GOOD }), Err(Refusal::InvalidEventId { bytes: 129 }));
-        assert!(placed(&Event { event_id: &long[..128], ..GOOD }).is_ok());
+        let with_id = |event_id| measured("requests", &Event { event_id, ..SEVEN });
+        assert_eq!(with_id(&long[..129]), Err(Refusal::InvalidEventId { bytes: 129 }));
+        assert!(with_id(&long[..128]).is_ok());
     }
 
     #[test]
@@ -328,7 +346,7 @@ mod tests {
 
     #[test]
     fn the_time_bounds_are_inclusive() {
-        let at = |time: Timestamp| placed(&Event { time: Some(time), ..GOOD });
+        let at = |time: Timestamp| measured("requests", &Event { time: Some(time), ..SEVEN });
         let moment = Duration::from_millis(1);
         let (oldest, latest) = (now().minus(BOUNDS.max_age), now().plus(BOUNDS.max_future));
         assert!(at(oldest).is_ok() && at(latest).is_ok());
@@ -340,10 +358,11 @@ mod tests {
         #[test]
         fn no_event_panics(product: String, customer: String, dimension: String, quantity: u64, nanos: u64, texts: (String, String, String, String)) {
             let time = (nanos > 0).then(|| Timestamp::from_unix_nanos(nanos));
-            let (event_id, subject, tag) = (&texts.0, &texts.1, (&*texts.2, &*texts.3));
-            let event = Event { product: &product, customer: &customer, dimension: &dimension, quantity, time, event_id, subject, tags: vec![tag] };
-            if let Err(refusal) = placed(&event) {
-                prop_assert!(!refusal.to_string().is_empty());
+            let event = Event { quantity, time, event_id: &texts.0, subject: &texts.1, tags: &[(&texts.2, &texts.3)] };
+            let names = Names { product: &product, customer: &customer, dimension: &dimension };
+            let catalog = catalog();
+            for refusal in [locate(&catalog, names).err(), measured("users", &event).err(), measured("gb", &event).err()] {
+                prop_assert!(refusal.is_none_or(|refusal| !refusal.to_string().is_empty()));
             }
         }
     }

@@ -32,7 +32,7 @@ use crate::{
         config::{Grpc, Listen, Tls},
         proto::{
             DESCRIPTORS, customer_service_server::CustomerServiceServer,
-            ledger_service_server::LedgerServiceServer, usage_service_server::UsageServiceServer,
+            ledger_service_server::LedgerServiceServer, served::usage_service_server::UsageServiceServer,
         },
     },
     work::phase::Phase,

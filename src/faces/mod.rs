@@ -7,6 +7,7 @@ pub mod customers;
 pub mod grpc;
 pub mod ingest;
 pub mod ledger;
+pub mod load;
 pub mod sandbox;
 
 mod status;

@@ -37,6 +37,7 @@ pub fn summary(view: &View) -> Summary {
             Phase::Serving => String::new(),
         },
         clock_fault: view.trusted_clock.doubt().map_or_else(String::new, clock_fault),
+        sandbox: view.is_sandbox,
         products: view
             .catalog
             .products()
@@ -126,6 +127,7 @@ pub fn to_json(summary: &Summary) -> Value {
         "now": time(summary.now_unix_seconds),
         "sealed_through": time(summary.sealed_through_unix_seconds),
         "open_buckets": summary.open_buckets,
+        "sandbox": summary.sandbox,
         "accepting": summary.accepting,
         "fault": text(&summary.fault),
         "clock_fault": text(&summary.clock_fault),

@@ -20,6 +20,8 @@ use crate::{
 pub struct View {
     pub agent_id: Arc<str>,
     pub catalog: Arc<Catalog>,
+    /// Whether AWS is a sandbox in this process.
+    pub is_sandbox: bool,
     pub window: Window,
     pub limits: Limits,
     pub clock: Clock,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::domain::{
-    bucket::Usage,
+    bucket::{MAX_TOTAL, Usage},
     identity::Identity,
     product::{DimensionIndex, ProductIndex},
     tags::TagSet,
@@ -15,9 +15,8 @@ use super::roster::CustomerIndex;
 
 #[derive(Clone, Debug, Default)]
 pub struct Delta {
-    /// Sums of events without ids.
-    pub folded: Vec<Entry>,
-    /// Events with ids.
+    pub entries: Vec<Entry>,
+    /// Events with ids, in the order in which they came.
     pub identified: Vec<Identified>,
     /// The stream message that brought the events.
     pub mark: Option<Mark>,
@@ -25,17 +24,36 @@ pub struct Delta {
     pub events: usize,
 }
 
+/// Events that add up: all that agree in where they count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub product: ProductIndex,
     pub customer: CustomerRef,
     pub dimension: DimensionIndex,
     pub hour: Hour,
-    pub usage: Usage,
-    pub events: u64,
     pub tags: Option<TagSet>,
     /// Stands for (product, customer, dimension, subject) where distinct subjects are counted.
     pub subject: Option<u128>,
+    /// What those without ids come to.
+    pub usage: Usage,
+    /// How many those are.
+    pub events: u64,
+}
+
+impl Entry {
+    /// Adds an event without an id. What does not fit changes nothing.
+    pub fn add(&mut self, usage: Usage) -> Result<(), Refusal> {
+        // One subject, however many events: the first has counted it.
+        let usage = if self.subject.is_some() && self.events > 0 { Usage::Unique(0) } else { usage };
+        let mut sum = self.usage;
+        sum.absorb(usage);
+        if sum.amount() > MAX_TOTAL {
+            return Err(Refusal::QuantityOverflow);
+        }
+        self.usage = sum;
+        self.events += 1;
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,9 +68,11 @@ pub enum CustomerRef {
 
 #[derive(Clone, Debug)]
 pub struct Identified {
-    pub entry: Entry,
     /// Stands for (product, customer, dimension, event id).
     pub hash: u128,
+    pub usage: Usage,
+    /// Where it counts: a place in `entries`.
+    pub entry: u32,
     /// The event's place in its request.
     pub index: u32,
 }
@@ -69,12 +89,19 @@ pub struct Mark {
 pub struct Recorded {
     /// By product; those that the committer refused are listed below.
     pub counts: BTreeMap<ProductIndex, Counts>,
-    /// Entries of `folded` that were refused as a whole, by their place in it.
-    pub refused_folds: Vec<(usize, Refusal)>,
+    /// Entries whose events without ids were refused, by their place.
+    pub refused_entries: Vec<Refused>,
     /// Identified events that were refused, by their index.
-    pub refused: Vec<(u32, Refusal)>,
+    pub refused: Vec<Refused>,
     /// The producer's last durable sequence, for a delta with a mark.
     pub durable_sequence: u64,
     /// The stream message had been counted before; nothing was counted now.
     pub is_repeat: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub place: u32,
+    pub product: ProductIndex,
+    pub why: Refusal,
 }

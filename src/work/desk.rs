@@ -39,7 +39,7 @@ impl Desk {
     ) -> T {
         let mut batch = Batch::default();
         let answer = work(&mut self.books, &self.store, self.now, &mut batch);
-        self.books.flush(&mut batch);
+        self.books.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();
         self.books.committed();
         assert_eq!(self.faults(), Vec::<String>::new());
@@ -57,10 +57,10 @@ impl Desk {
     }
 
     pub(crate) fn count(&mut self, entry: Entry) {
-        let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
+        let delta = Delta { entries: vec![entry], events: 1, ..Delta::default() };
         let recorded =
             self.write(|books, store, now, batch| books.record(&delta, store, now, batch).unwrap());
-        assert!(recorded.refused_folds.is_empty(), "{recorded:?}");
+        assert!(recorded.refused_entries.is_empty(), "{recorded:?}");
     }
 
     pub(crate) fn seal_all(&mut self) {

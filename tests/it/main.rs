@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod bench;
 mod clock;
 mod contract;
 mod deploy;

@@ -1,7 +1,7 @@
 //! The records that AWS has not accepted yet, in the order in which they must go out.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -15,11 +15,16 @@ use super::{
 const LOOK_AHEAD: usize = 8 * MAX_RECORDS;
 
 /// Pending records with nearest deadline first, and those that back off by when they come back.
+///
+/// No step looks at all of them, nor copies them as a hash table would do when it grows: there may be a million, and
+/// whoever plans has others to serve.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    entries: HashMap<RecordId, Entry>,
+    entries: BTreeMap<RecordId, Entry>,
     products: BTreeMap<Arc<str>, Shelf>,
     backing_off: BTreeSet<(Timestamp, RecordId)>,
+    /// What had backed off until then is among the due.
+    promoted: Timestamp,
     /// Parts of batches that held a bad record.
     suspects: VecDeque<Suspect>,
 }
@@ -61,6 +66,8 @@ struct Shelf {
     paused_until: Timestamp,
     due: BTreeSet<(Timestamp, RecordId)>,
     all: BTreeSet<(Timestamp, RecordId)>,
+    /// Each customer's records, sorted.
+    by_customer: BTreeMap<Arc<str>, Vec<RecordId>>,
     units: BTreeMap<Arc<str>, u128>,
 }
 
@@ -85,8 +92,18 @@ impl Outbox {
         shelf.all.insert((deadline, id));
         let units = shelf.units.entry(record.dimension.clone()).or_default();
         *units = units.saturating_add(record.amounts.billed);
-        self.backing_off.insert((delivery.next_attempt, id));
-        self.entries.insert(id, Entry { record, delivery, deadline, place: Place::BackingOff });
+        let ids = shelf.by_customer.entry(record.customer.clone()).or_default();
+        if let Err(place) = ids.binary_search(&id) {
+            ids.insert(place, id);
+        }
+        let place = if delivery.next_attempt <= self.promoted {
+            shelf.due.insert((deadline, id));
+            Place::Due
+        } else {
+            self.backing_off.insert((delivery.next_attempt, id));
+            Place::BackingOff
+        };
+        self.entries.insert(id, Entry { record, delivery, deadline, place });
     }
 
     pub fn len(&self) -> usize {
@@ -126,10 +143,9 @@ impl Outbox {
 
     /// Brings the deadline of a customer's records forward.
     pub fn hasten(&mut self, product: &str, customer: &str, deadline: Timestamp) {
-        let Some(shelf) = self.products.get(product) else { return };
-        let later = shelf.all.range((deadline, RecordId(u64::MAX))..).copied().collect::<Vec<_>>();
-        for (_, id) in later {
-            if self.entries.get(&id).is_some_and(|entry| *entry.record.customer == *customer) {
+        let ids = self.products.get(product).and_then(|shelf| shelf.by_customer.get(customer)).cloned();
+        for id in ids.into_iter().flatten() {
+            if self.entries.get(&id).is_some_and(|entry| entry.deadline > deadline) {
                 self.set_deadline(id, deadline);
             }
         }
@@ -148,6 +164,7 @@ impl Outbox {
 
     /// Ends all waiting: it was for moments of a clock that has been set since.
     pub fn hurry(&mut self, now: Timestamp) {
+        self.promoted = now;
         for shelf in self.products.values_mut() {
             shelf.paused_until = now;
         }
@@ -207,6 +224,7 @@ impl Outbox {
         if let Some(shelf) = self.products.get_mut(&entry.record.product) {
             shelf.due.remove(&(entry.deadline, id));
             shelf.all.remove(&(entry.deadline, id));
+            shelf.forget(&entry.record.customer, id);
             if let Some(units) = shelf.units.get_mut(&entry.record.dimension) {
                 *units = units.saturating_sub(entry.record.amounts.billed);
             }
@@ -249,7 +267,7 @@ impl Outbox {
     }
 
     /// Moves what has backed off long enough among the due.
-    fn promote(&mut self, now: Timestamp) {
+    pub fn promote(&mut self, now: Timestamp) {
         while let Some((at, id)) = self.backing_off.first().copied().filter(|(at, _)| *at <= now) {
             self.backing_off.remove(&(at, id));
             if let Some(entry) = self.entries.get_mut(&id) {
@@ -258,6 +276,7 @@ impl Outbox {
                 shelf.due.insert((entry.deadline, id));
             }
         }
+        self.promoted = now;
     }
 
     fn next_suspect(&mut self, now: Timestamp) -> Option<Suspect> {
@@ -306,6 +325,18 @@ impl Outbox {
             shelf.due.remove(&(entry.deadline, id));
         }
         Some(entry.clone())
+    }
+}
+
+impl Shelf {
+    fn forget(&mut self, customer: &str, id: RecordId) {
+        let Some(ids) = self.by_customer.get_mut(customer) else { return };
+        if let Ok(place) = ids.binary_search(&id) {
+            ids.remove(place);
+        }
+        if ids.is_empty() {
+            self.by_customer.remove(customer);
+        }
     }
 }
 

@@ -174,6 +174,33 @@ fn unsent_tells_what_waits() {
     assert_eq!(outbox.unsent("prod").units.get("requests"), Some(&5));
 }
 
+#[test]
+fn new_records_are_due_at_once_and_those_that_back_off_are_not() {
+    let mut outbox = outbox([(1, 1000)]);
+    outbox.promote(at(50));
+    for (id, next_attempt) in [(2, 50), (3, 51)] {
+        let delivery = Delivery { next_attempt: at(next_attempt), ..Delivery::default() };
+        outbox.insert(record(id, 1), delivery, at(1000));
+    }
+    let backing_off: Vec<_> = outbox.backing_off.iter().map(|(at, id)| (*at, id.0)).collect();
+    assert_eq!(backing_off, [(at(51), 3)], "the others wait for no one to move them");
+    assert_eq!(ids(outbox.take_batch(at(50))), [1, 2]);
+}
+
+#[test]
+fn a_customers_records_are_forgotten_when_they_leave() {
+    let mut outbox = Outbox::default();
+    for id in [2, 1, 3] {
+        outbox.insert(of_customer(id, "closing"), Delivery::default(), at(1000));
+    }
+    outbox.remove(RecordId(1));
+    assert_eq!(outbox.products["prod"].by_customer["closing"], [RecordId(2), RecordId(3)]);
+    outbox.hasten("prod", "closing", at(500));
+    outbox.remove(RecordId(3));
+    outbox.remove(RecordId(2));
+    assert!(outbox.products["prod"].by_customer.is_empty());
+}
+
 proptest! {
     /// Whatever is answered in whatever order, each record is in flight at most once at a time, and none vanishes.
     #[test]

@@ -11,9 +11,12 @@ use tonic::{
 };
 
 use super::exit::{Failure, root_cause};
-use crate::base::proto::{
-    customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
-    usage_service_client::UsageServiceClient,
+use crate::{
+    base::proto::{
+        customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
+        usage_service_client::UsageServiceClient,
+    },
+    faces::load::Target,
 };
 
 /// Global, so that they may also stand after a subcommand of a subcommand.
@@ -52,12 +55,17 @@ pub(super) type AgentService = InterceptedService<Channel, Token>;
 impl Agent {
     pub(super) async fn connect(args: &AgentArgs) -> Result<Self, Failure> {
         let token = args.token_file.as_ref().map(read_token).transpose()?;
-        let endpoint = args.endpoint()?;
-        let channel = endpoint.connect().await.map_err(|error| Failure::Unreachable {
-            address: args.address.to_string(),
-            cause: root_cause(&error),
-        })?;
-        Ok(Self { service: InterceptedService::new(channel, Token(token)) })
+        Ok(Self { service: InterceptedService::new(args.connect().await?, Token(token)) })
+    }
+
+    /// Connections of their own for as many clients.
+    pub(super) async fn connections(args: &AgentArgs, number: u32) -> Result<Target, Failure> {
+        let authorization = args.token_file.as_ref().map(read_token).transpose()?;
+        let mut connections = Vec::new();
+        for _ in 0..number {
+            connections.push(args.connect().await?);
+        }
+        Ok(Target { connections, authorization })
     }
 
     pub(super) fn usage(&self) -> UsageServiceClient<AgentService> {
@@ -77,6 +85,17 @@ impl Agent {
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 impl AgentArgs {
+    pub(super) fn address(&self) -> impl fmt::Display {
+        &self.address
+    }
+
+    async fn connect(&self) -> Result<Channel, Failure> {
+        self.endpoint()?.connect().await.map_err(|error| Failure::Unreachable {
+            address: self.address.to_string(),
+            cause: root_cause(&error),
+        })
+    }
+
     fn endpoint(&self) -> Result<Endpoint, Failure> {
         let address = &self.address;
         let wrong = |error: tonic::transport::Error| {

@@ -4,6 +4,7 @@
 //! and `sandbox` are carried out by whoever builds the agent, so that this face knows nothing of it.
 
 mod audit;
+mod bench;
 mod check;
 mod cloudtrail;
 mod connect;
@@ -34,6 +35,7 @@ use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser, builder
 use tracing::level_filters::LevelFilter;
 
 pub use audit::AuditArgs;
+pub use bench::BenchArgs;
 pub use check::{CheckArgs, check, load_config};
 pub use customers::CustomersArgs;
 pub use demo::DemoArgs;
@@ -122,6 +124,8 @@ pub enum ClientCommand {
     Audit(AuditArgs),
     /// Send usage events by hand.
     Emit(EmitArgs),
+    /// Measure how much usage an agent takes, and how fast it answers.
+    Bench(BenchArgs),
 }
 
 /// Reads the process's command line. On wrong usage, and for `--help` and `--version`, the answer has been printed and
@@ -168,5 +172,6 @@ async fn dispatch(command: ClientCommand, printer: &mut Printer<'_>) -> Result<E
         ClientCommand::Customers(args) => customers::run(args, printer).await,
         ClientCommand::Audit(args) => audit::run(&args, printer).await,
         ClientCommand::Emit(args) => emit::run(args, printer).await,
+        ClientCommand::Bench(args) => bench::run(args, printer).await,
     }
 }

@@ -181,7 +181,7 @@ product prod
         let json = to_json(&summary());
         let expected = serde_json::json!({
             "version": "0.1.0", "agent_id": "node-a", "now": "2026-11-22T10:12:00Z", "accepting": true, "fault": null, "clock_fault": null,
-            "sealed_through": "2026-11-22T09:00:00Z", "open_buckets": 7,
+            "sealed_through": "2026-11-22T09:00:00Z", "open_buckets": 7, "sandbox": false,
             "products": [{
                 "code": "prod", "identity": "account", "customers": 3, "records_unsent": 2,
                 "oldest_unsent": "2026-11-22T09:00:00Z", "nearest_deadline": "2026-11-23T09:00:00Z",

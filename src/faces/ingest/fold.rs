@@ -1,200 +1,291 @@
-//! From a request's events to a small delta: validated one by one, and added up where no id must be checked.
+//! From a request to a small delta: each event validated, and added to those that count where it counts.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::Hasher as _,
+    hash::{BuildHasher as _, Hasher as _},
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use super::wire::{self, Malformed, RawNames};
 use crate::{
-    base::proto::{Rejection, UsageEvent, rejection::Reason},
+    base::proto::{Rejection, rejection::Reason},
     domain::{
-        bucket::{MAX_TOTAL, Usage},
+        bucket::Usage,
         identity::Identity,
-        product::{Catalog, DimensionIndex, ProductIndex},
+        product::{Catalog, ProductIndex},
         tags::TagSet,
         time::{Hour, Timestamp},
-        usage::{Event, Placed, Refusal, TimeBounds, place},
+        usage::{Event, Located, Measured, Names, Refusal, TimeRange, locate, measure},
     },
     work::{
-        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded},
+        delta::{CustomerRef, Delta, Entry, Identified, Mark, Recorded, Refused},
         roster::Inner as Roster,
     },
 };
-
-/// A request on its way: what it asks to count, and what is wrong with the rest.
-#[derive(Debug, Default)]
-pub(super) struct Folded {
-    delta: Delta,
-    /// By the event's index: into which fold it went.
-    fold_of: BTreeMap<u32, usize>,
-    product_of: Vec<Option<ProductIndex>>,
-    refusals: BTreeMap<u32, Refusal>,
-}
 
 /// Every rejection has its reason; only so many of a request have a message, or a client might be unable to read the
 /// answer, think the good events lost, and send them again.
 const MAX_MESSAGES: usize = 100;
 
+/// Room for so many different names in a request, before more is made.
+const EXPECTED_NAMES: usize = 512;
+
+/// What a request is held against.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    pub catalog: &'a Catalog,
+    pub roster: &'a Roster,
+    pub range: TimeRange,
+    pub hasher: Hasher,
+}
+
+/// A request on its way: what it asks to count, and what is wrong with the rest.
+#[derive(Debug, Default)]
+pub(super) struct Folded {
+    delta: Delta,
+    /// By event: the entry that holds it, if it has no id and is not refused.
+    entry_of: Vec<Option<u32>>,
+    /// By event, with the product where that is known.
+    refusals: BTreeMap<u32, Stranger>,
+}
+
 /// Hashes events' identities to 128 bits. Keyed, so that no one can make ids that collide.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hasher {
+pub struct Hasher {
     key: u128,
 }
 
 impl Hasher {
-    pub(super) const fn new(key: u128) -> Self {
+    pub const fn new(key: u128) -> Self {
         Self { key }
     }
 
-    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
-    fn hash(&self, product: ProductIndex, catalog: &Catalog, event: &UsageEvent, name: &str) -> u128 {
-        let code = catalog.product(product).map_or("", |product| &*product.code);
+    fn of(self, names: [&[u8]; 3]) -> SipHasher13 {
         let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
-        for text in [code, &event.customer, &event.dimension] {
+        for text in names {
             hasher.write_usize(text.len());
-            hasher.write(text.as_bytes());
+            hasher.write(text);
         }
+        hasher
+    }
+}
+
+/// Folds all events of a message, or none.
+pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
+    let mut sheet = Sheet {
+        desk,
+        random: RandomState::default(),
+        places: HashTable::with_capacity(message.events.min(EXPECTED_NAMES)),
+        series: Vec::with_capacity(message.events.min(EXPECTED_NAMES)),
+        hashers: Vec::new(),
+        entries: HashMap::default(),
+        folded: Folded { entry_of: Vec::with_capacity(message.events), ..Folded::default() },
+    };
+    message.each_event(|index, event| sheet.take(index, event))?;
+    let mut folded = sheet.folded;
+    folded.delta.events = message.events;
+    Ok(folded)
+}
+
+/// A request being folded. Its names are looked up once each, however many events say them.
+struct Sheet<'r, 'd> {
+    desk: Desk<'d>,
+    random: RandomState,
+    /// The places of names in `series`.
+    places: HashTable<u32>,
+    series: Vec<(RawNames<'r>, Result<Series<'d>, Box<Stranger>>)>,
+    /// By series, once an id or a subject has asked for it: has taken in the names, and then makes a name a hash.
+    hashers: Vec<Option<SipHasher13>>,
+    /// The entries that are no series' latest.
+    entries: HashMap<EntryKey, u32, RandomState>,
+    folded: Folded,
+}
+
+/// A customer's use of a dimension.
+struct Series<'d> {
+    located: Located<'d>,
+    customer: CustomerRef,
+    /// The latest entry without tags or subject.
+    plain: Option<(Hour, u32)>,
+}
+
+/// Names that mean nothing here, and the product where that is known.
+type Stranger = (Option<ProductIndex>, Refusal);
+
+/// Events that agree in all this add up. Distinct subjects do not.
+type EntryKey = (usize, Hour, Option<TagSet>, Option<u128>);
+
+impl<'r> Sheet<'r, '_> {
+    fn take(&mut self, index: u32, event: &wire::Event<'r>) -> Result<(), Malformed> {
+        let place = self.place(event.names)?;
+        match self.count(place, index, event) {
+            Ok(entry) => self.folded.entry_of.push(entry),
+            Err(refused) => {
+                self.folded.refusals.insert(index, *refused);
+                self.folded.entry_of.push(None);
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of what names mean, or of what is wrong with them.
+    fn place(&mut self, names: RawNames<'r>) -> Result<usize, Malformed> {
+        let (hash, series) = (self.random.hash_one(names), &self.series);
+        if let Some(place) = self.places.find(hash, |place| series[*place as usize].0 == names) {
+            return Ok(*place as usize);
+        }
+        let texts = names.texts()?;
+        let stranger = |refusal| Box::new((self.desk.catalog.find(texts.product), refusal));
+        let series = self.desk.series(texts).map_err(stranger);
+        let place = self.series.len();
+        self.series.push((names, series));
+        let (random, series) = (&self.random, &self.series);
+        let hash_again = |place: &u32| random.hash_one(series[*place as usize].0);
+        self.places.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), hash_again);
+        Ok(place)
+    }
+
+    /// Adds the event to its entry, which is told if the event has no id.
+    fn count(
+        &mut self,
+        place: usize,
+        index: u32,
+        event: &wire::Event<'r>,
+    ) -> Result<Option<u32>, Box<Stranger>> {
+        let series = self.series[place].1.as_mut().map_err(|stranger| stranger.clone())?;
+        let (product, range) = (series.located.product, &self.desk.range);
+        let refused = |refusal| Box::new((Some(product), refusal));
+        let measured = measure(series.located.dimension, range, &read(event)).map_err(refused)?;
+        let usage = measured.usage;
+        let entry = match series.plain {
+            Some((hour, entry)) if measured.is_plain() && hour == measured.hour => entry,
+            _ => self.entry(place, measured, event),
+        };
+        if event.id.is_empty() {
+            self.folded.delta.entries[entry as usize].add(usage).map_err(refused)?;
+            return Ok(Some(entry));
+        }
+        let hash = self.hash(place, product, event.names, event.id);
+        self.folded.delta.identified.push(Identified { hash, usage, entry, index });
+        Ok(None)
+    }
+
+    /// The entry for what is measured, made if there is none yet.
+    fn entry(&mut self, place: usize, measured: Measured, event: &wire::Event<'r>) -> u32 {
+        let Ok(series) = &self.series[place].1 else { unreachable!("only what is known is measured") };
+        let (product, is_plain) = (series.located.product, measured.is_plain());
+        let subject = measured.is_by_subject().then(|| self.hash(place, product, event.names, event.subject));
+        let (Sheet { series, entries: others, folded, .. }, Measured { hour, tags, .. }) = (self, measured);
+        let (Ok(series), entries) = (&mut series[place].1, &mut folded.delta.entries) else {
+            unreachable!("it was known a moment ago")
+        };
+        let key = (place, hour, tags, subject);
+        let known = if is_plain { others.remove(&key) } else { others.get(&key).copied() };
+        let entry = known.unwrap_or_else(|| {
+            entries.push(series.new_entry(hour, key.2.clone(), subject));
+            u32::try_from(entries.len() - 1).unwrap_or(u32::MAX)
+        });
+        if !is_plain {
+            others.insert(key, entry);
+        } else if let Some((hour, before)) = series.plain.replace((hour, entry)) {
+            others.insert((place, hour, None, None), before);
+        }
+        entry
+    }
+
+    /// The same name (an event's id, a subject) in another product, customer or dimension is another one.
+    fn hash(&mut self, place: usize, product: ProductIndex, names: RawNames<'r>, name: &str) -> u128 {
+        if self.hashers.len() <= place {
+            self.hashers.resize(self.series.len(), None);
+        }
+        let mut hasher = *self.hashers[place].get_or_insert_with(|| {
+            // The product may be left out, and is the same all the same.
+            let code = self.desk.catalog.product(product).map_or("", |product| &*product.code);
+            self.desk.hasher.of([code.as_bytes(), names.customer, names.dimension])
+        });
         hasher.write(name.as_bytes());
         hasher.finish128().as_u128()
     }
 }
 
-pub(super) fn fold(
-    catalog: &Catalog,
-    roster: &Roster,
-    bounds: &TimeBounds,
-    hasher: &Hasher,
-    now: Timestamp,
-    events: &[UsageEvent],
-) -> Folded {
-    let mut folded = Folded { product_of: Vec::with_capacity(events.len()), ..Folded::default() };
-    let mut folds = HashMap::new();
-    for (event, index) in events.iter().zip(0..) {
-        let placed = place(catalog, bounds, now, &parse(event));
-        folded.product_of.push(catalog.find(&event.product));
-        let taken = placed.and_then(|placed| {
-            let customer = customer(catalog, roster, placed.product, &event.customer)?;
-            Ok((placed, customer))
-        });
-        let (placed, customer) = match taken {
-            Ok(taken) => taken,
-            Err(refusal) => {
-                folded.refusals.insert(index, refusal);
-                continue;
-            }
-        };
-        let hash = |name| hasher.hash(placed.product, catalog, event, name);
-        let subject = placed.by_subject.then(|| hash(&event.subject));
-        if event.event_id.is_empty() {
-            folded.add(&mut folds, index, entry(placed, customer, subject), &event.customer);
-        } else {
-            let hash = hash(&event.event_id);
-            folded.delta.identified.push(Identified { entry: entry(placed, customer, subject), hash, index });
+impl Series<'_> {
+    fn new_entry(&self, hour: Hour, tags: Option<TagSet>, subject: Option<u128>) -> Entry {
+        Entry {
+            product: self.located.product,
+            customer: self.customer.clone(),
+            dimension: self.located.index,
+            hour,
+            tags,
+            subject,
+            usage: Usage::none(self.located.dimension.aggregate),
+            events: 0,
         }
     }
-    folded.delta.events = events.len();
-    folded
 }
 
-fn parse(event: &UsageEvent) -> Event<'_> {
+impl<'d> Desk<'d> {
+    fn series(&self, names: Names<'_>) -> Result<Series<'d>, Refusal> {
+        let located = locate(self.catalog, names)?;
+        let customer = self.customer(located.product, names.customer)?;
+        Ok(Series { located, customer, plain: None })
+    }
+
+    /// Finds the customer, or says why an unknown one cannot be billed.
+    fn customer(&self, index: ProductIndex, key: &str) -> Result<CustomerRef, Refusal> {
+        if let Some(known) = self.roster.find(index, key) {
+            return Ok(CustomerRef::Known(known));
+        }
+        let unknown = |why: String| Refusal::UnknownCustomer { customer: key.to_owned(), why };
+        let product =
+            self.catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
+        if !product.open {
+            return Err(unknown(
+                "register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned(),
+            ));
+        }
+        let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
+        self.roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
+        Ok(CustomerRef::New { key: Arc::from(key), identity })
+    }
+}
+
+fn read<'a>(event: &'a wire::Event<'_>) -> Event<'a> {
     Event {
-        product: &event.product,
-        customer: &event.customer,
-        dimension: &event.dimension,
         quantity: event.quantity,
         time: (event.time_unix_nano > 0).then(|| Timestamp::from_unix_nanos(event.time_unix_nano)),
-        event_id: &event.event_id,
-        subject: &event.subject,
-        tags: event.tags.iter().map(|(key, value)| (&**key, &**value)).collect(),
+        event_id: event.id,
+        subject: event.subject,
+        tags: &event.tags,
     }
 }
-
-fn entry(placed: Placed, customer: CustomerRef, subject: Option<u128>) -> Entry {
-    Entry {
-        product: placed.product,
-        customer,
-        dimension: placed.dimension,
-        hour: placed.hour,
-        usage: placed.usage,
-        events: 1,
-        tags: placed.tags,
-        subject,
-    }
-}
-
-/// Finds the customer, or says why an unknown one cannot be billed.
-fn customer(
-    catalog: &Catalog,
-    roster: &Roster,
-    index: ProductIndex,
-    key: &str,
-) -> Result<CustomerRef, Refusal> {
-    if let Some(known) = roster.find(index, key) {
-        return Ok(CustomerRef::Known(known));
-    }
-    let unknown = |why: String| Refusal::UnknownCustomer { customer: key.to_owned(), why };
-    let product =
-        catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
-    if !product.open {
-        return Err(unknown(
-            "register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned(),
-        ));
-    }
-    let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
-    roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
-    Ok(CustomerRef::New { key: Arc::from(key), identity })
-}
-
-/// Events that agree in all this add up. Distinct subjects do not.
-type FoldKey<'a> = (ProductIndex, &'a str, DimensionIndex, Hour, Option<TagSet>, Option<u128>);
 
 impl Folded {
-    /// The delta to hand over, once.
+    /// What the committer is to count. To hand over, once.
     pub(super) fn take_delta(&mut self, mark: Option<Mark>) -> Delta {
         Delta { mark, ..std::mem::take(&mut self.delta) }
     }
 
-    fn add<'a>(&mut self, folds: &mut HashMap<FoldKey<'a>, usize>, index: u32, entry: Entry, key: &'a str) {
-        let next = self.delta.folded.len();
-        let fold_key = (entry.product, key, entry.dimension, entry.hour, entry.tags.clone(), entry.subject);
-        let place = *folds.entry(fold_key).or_insert(next);
-        match self.delta.folded.get_mut(place) {
-            None => self.delta.folded.push(entry),
-            Some(fold) => {
-                // One subject, however many events: the first has counted it.
-                let usage = if entry.subject.is_some() { Usage::Unique(0) } else { entry.usage };
-                let mut sum = fold.usage;
-                sum.absorb(usage);
-                if sum.amount() > MAX_TOTAL {
-                    self.refusals.insert(index, Refusal::QuantityOverflow);
-                    return;
-                }
-                fold.usage = sum;
-                fold.events += 1;
-            }
-        }
-        self.fold_of.insert(index, place);
-    }
-
     /// Takes in what the committer refused.
     pub(super) fn refuse(&mut self, recorded: Recorded) {
-        self.refusals.extend(recorded.refused);
-        let refused: HashMap<usize, Refusal> = recorded.refused_folds.into_iter().collect();
-        if refused.is_empty() {
+        let refused = |Refused { place, product, why }| (place, (Some(product), why));
+        self.refusals.extend(recorded.refused.into_iter().map(refused));
+        let by_entry: HashMap<u32, _> = recorded.refused_entries.into_iter().map(refused).collect();
+        if by_entry.is_empty() {
             return;
         }
-        for (index, fold) in &self.fold_of {
-            if let Some(refusal) = refused.get(fold) {
-                self.refusals.insert(*index, refusal.clone());
+        for (index, entry) in (0..).zip(&self.entry_of) {
+            if let Some(refused) = entry.and_then(|entry| by_entry.get(&entry)) {
+                self.refusals.insert(index, refused.clone());
             }
         }
     }
 
     pub(super) fn rejections(&self) -> Vec<Rejection> {
-        let rejection = |(place, (index, refusal)): (usize, (&u32, &Refusal))| Rejection {
+        let rejection = |(place, (index, (_, refusal))): (usize, (&u32, &(_, Refusal)))| Rejection {
             index: *index,
             reason: reason(refusal).into(),
             message: if place < MAX_MESSAGES { refusal.to_string() } else { String::new() },
@@ -204,7 +295,7 @@ impl Folded {
 
     /// The product of each rejected event; `None` where it names none of ours.
     pub(super) fn products_of_rejected(&self) -> impl Iterator<Item = Option<ProductIndex>> + '_ {
-        self.refusals.keys().map(|index| self.product_of.get(*index as usize).copied().flatten())
+        self.refusals.values().map(|(product, _)| *product)
     }
 }
 
@@ -227,13 +318,20 @@ fn reason(refusal: &Refusal) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::domain::{
-        identity::IdentityMode,
-        product::{Aggregate, Dimension, Product},
-        quantity::{Rounding, Unit},
-    };
     use std::time::Duration;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::{
+        base::proto::{RecordRequest, UsageEvent},
+        domain::{
+            identity::IdentityMode,
+            product::{Aggregate, Dimension, Product},
+            quantity::{Rounding, Unit},
+            usage::TimeBounds,
+        },
+    };
 
     fn catalog(open: bool) -> Catalog {
         let dimension = |name: &str, aggregate| Dimension {
@@ -261,8 +359,11 @@ mod tests {
 
     fn folded(open: bool, events: &[UsageEvent]) -> Folded {
         let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
-        let now = "2026-11-22T10:30:00Z".parse().unwrap();
-        fold(&catalog(open), &Roster::default(), &bounds, &Hasher::new(7), now, events)
+        let range = bounds.around("2026-11-22T10:30:00Z".parse().unwrap());
+        let (catalog, roster) = (catalog(open), Roster::default());
+        let desk = Desk { catalog: &catalog, roster: &roster, range, hasher: Hasher::new(7) };
+        let request = RecordRequest { events: events.to_vec() }.encode_to_vec().into();
+        fold(desk, &wire::Message::of_request(&request).unwrap()).unwrap()
     }
 
     fn event(customer: &str, quantity: u64, event_id: &str) -> UsageEvent {
@@ -282,9 +383,10 @@ mod tests {
     fn events_without_ids_are_added_up_and_others_are_not() {
         let folded = folded(true, &[event(A, 1, ""), event(A, 2, ""), event(B, 4, ""), event(A, 8, "x")]);
         let amounts: Vec<_> =
-            folded.delta.folded.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
+            folded.delta.entries.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
         assert_eq!(amounts, [(3, 2), (4, 1)]);
-        assert_eq!(folded.delta.identified.len(), 1);
+        let [event] = &*folded.delta.identified else { panic!("one event has an id") };
+        assert_eq!((event.entry, event.usage, event.index), (0, Usage::Sum(8), 3));
     }
 
     #[test]
@@ -293,8 +395,8 @@ mod tests {
         let rejections = folded.rejections();
         let told: Vec<_> = rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
         assert_eq!(told, [(0, Reason::InvalidCustomer), (2, Reason::UnknownCustomer)]);
-        assert_eq!(folded.delta.folded.len(), 1);
-        assert!(self::folded(false, &[event(A, 1, "")]).delta.folded.is_empty(), "not registered");
+        assert_eq!(folded.delta.entries.len(), 1);
+        assert!(self::folded(false, &[event(A, 1, "")]).delta.entries.is_empty(), "not registered");
     }
 
     #[test]
@@ -309,7 +411,6 @@ mod tests {
 
     #[test]
     fn however_many_events_are_bad_the_answer_can_be_read() {
-        use prost::Message;
         let unknown = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
         let tags = [("k".repeat(20_000), "v".to_owned())].into();
         let ill_tagged = UsageEvent { dimension: "gb".to_owned(), tags, ..event(A, 1, "") };
@@ -325,21 +426,27 @@ mod tests {
     #[test]
     fn a_refused_fold_rejects_all_its_events() {
         let mut folded = folded(true, &[event(A, 1, ""), event(B, 2, ""), event(A, 4, "")]);
-        let refused_folds = vec![(0, Refusal::QuantityOverflow)];
-        folded.refuse(Recorded { refused_folds, ..Recorded::default() });
+        let why = Refusal::QuantityOverflow;
+        let refused_entries = vec![Refused { place: 0, product: ProductIndex(0), why }];
+        folded.refuse(Recorded { refused_entries, ..Recorded::default() });
         let indices: Vec<_> = folded.rejections().iter().map(|rejection| rejection.index).collect();
         assert_eq!(indices, [0, 2]);
     }
 
     #[test]
     fn an_id_means_one_event_of_one_customer_and_dimension() {
-        let (catalog, hasher) = (catalog(true), Hasher::new(7));
-        let hash = |event: &UsageEvent| hasher.hash(ProductIndex(0), &catalog, event, &event.event_id);
+        let hash_with = |key, event: &UsageEvent| {
+            let names = ["prod", &event.customer, &event.dimension].map(str::as_bytes);
+            let mut hasher = Hasher::new(key).of(names);
+            hasher.write(event.event_id.as_bytes());
+            hasher.finish128().as_u128()
+        };
+        let hash = |event: &UsageEvent| hash_with(7, event);
         let first = event(A, 1, "x");
         assert_eq!(hash(&first), hash(&event(A, 2, "x")));
         assert_ne!(hash(&first), hash(&event(B, 1, "x")));
         assert_ne!(hash(&first), hash(&UsageEvent { dimension: "calls".to_owned(), ..first.clone() }));
-        assert_ne!(Hasher::new(8).hash(ProductIndex(0), &catalog, &first, "x"), hash(&first));
+        assert_ne!(hash_with(8, &first), hash(&first));
     }
 
     #[test]
@@ -351,7 +458,7 @@ mod tests {
         };
         let folded = folded(true, &[user("ann"), user("bob"), user("ann")]);
         let amounts: Vec<_> =
-            folded.delta.folded.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
+            folded.delta.entries.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
         assert_eq!(amounts, [(1, 2), (1, 1)]);
     }
 
@@ -359,7 +466,7 @@ mod tests {
     fn of_two_levels_in_one_request_the_later_stands() {
         let seats = |quantity| UsageEvent { dimension: "seats".to_owned(), ..event(A, quantity, "") };
         let folded = folded(true, &[seats(9), seats(4)]);
-        assert_eq!(folded.delta.folded[0].usage.amount(), 4);
+        assert_eq!(folded.delta.entries[0].usage.amount(), 4);
     }
 
     #[test]
@@ -370,7 +477,7 @@ mod tests {
             ..event(A, quantity, "")
         };
         let folded = folded(true, &[tagged("a", 1), tagged("b", 2), tagged("a", 4)]);
-        let amounts: Vec<_> = folded.delta.folded.iter().map(|entry| entry.usage.amount()).collect();
+        let amounts: Vec<_> = folded.delta.entries.iter().map(|entry| entry.usage.amount()).collect();
         assert_eq!(amounts, [5, 2]);
     }
 }

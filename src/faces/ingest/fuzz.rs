@@ -6,11 +6,14 @@ use std::{
     time::Duration,
 };
 
-use prost::Message;
+use prost::Message as _;
 
-use super::fold::{Hasher, fold};
+use super::{
+    fold::{Desk, Hasher, fold},
+    wire::{Malformed, Message},
+};
 use crate::{
-    base::proto::{RecordRequest, RecordResponse, RecordStreamRequest, Rejection, UsageEvent},
+    base::proto::{RecordRequest, RecordResponse, RecordStreamRequest, Rejection, UsageEvent, raw},
     domain::{
         customer::Standing,
         identity::{Identity, IdentityMode},
@@ -35,31 +38,81 @@ const BOUNDS: TimeBounds =
 /// The first byte says which message it is and what is configured.
 pub(crate) fn request(data: &[u8]) -> bool {
     let Some((kind, bytes)) = data.split_first() else { return false };
-    let events = if kind & 1 == 0 {
-        decoded::<RecordRequest>(bytes).map(|request| request.events)
-    } else {
-        decoded::<RecordStreamRequest>(bytes).map(|request| request.events)
-    };
-    let Some(events) = events.filter(|events| events.len() <= MAX_EVENTS) else { return false };
     let catalog = catalog(kind & 2 == 0, kind & 4 == 0);
-    let now = Timestamp::from_unix_nanos(NOW);
-    let mut folded = fold(&catalog, &roster(), &BOUNDS, &Hasher::new(7), now, &events);
-    let delta = folded.take_delta(None);
-    let rejected = folded.rejections();
-    each_event_counts_once_or_is_rejected(&events, &delta, &rejected);
-    sums_are_kept(&catalog, &events, &delta, &rejected);
-    the_answer_can_be_read(events.len(), rejected);
-    true
+    if kind & 1 == 0 {
+        let expected = decoded(bytes).map(|request: RecordRequest| RecordStreamRequest {
+            events: request.events,
+            ..RecordStreamRequest::default()
+        });
+        let raw = raw::RecordRequest::decode(bytes).expect("any bytes");
+        taken(&catalog, expected, Message::of_request(&raw))
+    } else {
+        let raw = raw::RecordStreamRequest::decode(bytes).expect("any bytes");
+        taken(&catalog, decoded(bytes), Message::of_stream(&raw))
+    }
 }
 
-fn decoded<M: Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
+fn decoded<M: prost::Message + Default + PartialEq + Debug>(bytes: &[u8]) -> Option<M> {
     let message = M::decode(bytes).ok()?;
     assert_eq!(M::decode(&*message.encode_to_vec()).as_ref(), Ok(&message));
     Some(message)
 }
 
+/// What prost refuses is refused, and what it takes is taken.
+fn taken(
+    catalog: &Catalog,
+    expected: Option<RecordStreamRequest>,
+    message: Result<Message<'_>, Malformed>,
+) -> bool {
+    let read = message.and_then(|message| Ok((message, events(&message)?)));
+    let Some(expected) = expected else {
+        assert!(read.is_err(), "prost refuses this: {read:?}");
+        return false;
+    };
+    let (message, events) = read.expect("prost takes this");
+    let producer_id = message.producer_id.to_owned();
+    assert_eq!(RecordStreamRequest { producer_id, sequence: message.sequence, events }, expected);
+    if expected.events.len() > MAX_EVENTS {
+        return false;
+    }
+    counted(catalog, &message, &expected.events);
+    true
+}
+
+/// The events as prost would have built them.
+fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
+    let mut events = Vec::new();
+    message.each_event(|_, event| {
+        let names = event.names.texts()?;
+        events.push(UsageEvent {
+            customer: names.customer.to_owned(),
+            dimension: names.dimension.to_owned(),
+            quantity: event.quantity,
+            time_unix_nano: event.time_unix_nano,
+            event_id: event.id.to_owned(),
+            product: names.product.to_owned(),
+            subject: event.subject.to_owned(),
+            tags: event.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        });
+        Ok(())
+    })?;
+    assert_eq!(events.len(), message.events);
+    Ok(events)
+}
+
+fn counted(catalog: &Catalog, message: &Message<'_>, events: &[UsageEvent]) {
+    let range = BOUNDS.around(Timestamp::from_unix_nanos(NOW));
+    let desk = Desk { catalog, roster: &roster(), range, hasher: Hasher::new(7) };
+    let mut folded = fold(desk, message).expect("it was read before");
+    let delta = folded.take_delta(None);
+    let rejected = folded.rejections();
+    each_event_counts_once_or_is_rejected(events, &delta, &rejected);
+    sums_are_kept(catalog, events, &delta, &rejected);
+    the_answer_can_be_read(events.len(), rejected);
+}
+
 fn each_event_counts_once_or_is_rejected(events: &[UsageEvent], delta: &Delta, rejected: &[Rejection]) {
-    let folded: u64 = delta.folded.iter().map(|entry| entry.events).sum();
+    let folded: u64 = delta.entries.iter().map(|entry| entry.events).sum();
     let identified = delta.identified.iter().map(|event| event.index);
     let indices: BTreeSet<u32> = rejected.iter().map(|rejection| rejection.index).chain(identified).collect();
     let told = rejected.len() + delta.identified.len();
@@ -83,9 +136,10 @@ fn sums_are_kept(catalog: &Catalog, events: &[UsageEvent], delta: &Delta, reject
         let product = catalog.find(&event.product).expect("the product of an accepted event");
         *sums.entry(product).or_default() += i128::from(sent);
     }
-    let entries = delta.folded.iter().chain(delta.identified.iter().map(|event| &event.entry));
-    for entry in entries.filter(|entry| adds_up(catalog, entry)) {
-        let amount = i128::try_from(entry.usage.amount()).expect("a small amount");
+    let identified = delta.identified.iter().map(|event| (&delta.entries[event.entry as usize], event.usage));
+    let usage = delta.entries.iter().map(|entry| (entry, entry.usage)).chain(identified);
+    for (entry, usage) in usage.filter(|(entry, _)| adds_up(catalog, entry)) {
+        let amount = i128::try_from(usage.amount()).expect("a small amount");
         *sums.entry(entry.product).or_default() -= amount;
     }
     assert!(sums.values().all(|left| *left == 0), "{sums:?}");

@@ -4,18 +4,20 @@ mod fold;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod stream;
+mod wire;
 
-use std::{collections::BTreeMap, pin::Pin};
+use std::{pin::Pin, sync::Arc};
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     base::{
-        metrics,
+        metrics::{self, EventCounters},
         proto::{
-            RecordRequest, RecordResponse, RecordStreamRequest, RecordStreamResponse, UsageEvent,
-            usage_service_server::UsageService,
+            RecordResponse, RecordStreamResponse,
+            raw::{RecordRequest, RecordStreamRequest},
+            served::usage_service_server::UsageService,
         },
         tasks::Tasks,
     },
@@ -24,10 +26,20 @@ use crate::{
         usage::{Counts, TimeBounds},
     },
     faces::view::View,
-    work::{delta::Recorded, phase::Phase},
+    work::{
+        delta::{Delta, Recorded},
+        phase::Phase,
+    },
 };
 
-use fold::{Folded, Hasher};
+use fold::Folded;
+pub use fold::{Desk, Hasher};
+use wire::{Malformed, Message};
+
+/// What a request asks to count, taken apart and folded as the service does it.
+pub fn fold_request(desk: Desk<'_>, request: &RecordRequest) -> Result<Delta, Status> {
+    Ok(fold::fold(desk, &Message::of_request(request)?)?.take_delta(None))
+}
 
 #[derive(Clone)]
 pub struct Ingest {
@@ -35,13 +47,22 @@ pub struct Ingest {
     bounds: TimeBounds,
     max_events: usize,
     hasher: Hasher,
+    /// By product.
+    counters: Arc<[EventCounters]>,
     tasks: Tasks,
 }
 
 impl Ingest {
     /// `hash_key` is the store's, so that an event id means the same marker after a restart.
     pub fn new(view: View, bounds: TimeBounds, max_events: usize, hash_key: u128, tasks: Tasks) -> Self {
-        Self { view, bounds, max_events, hasher: Hasher::new(hash_key), tasks }
+        let counters = view.catalog.products().map(|(_, product)| EventCounters::of(&product.code)).collect();
+        Self { view, bounds, max_events, hasher: Hasher::new(hash_key), counters, tasks }
+    }
+
+    fn take(&self, request: &RecordRequest) -> Result<Folded, Status> {
+        let message = Message::of_request(request)?;
+        self.check(message.events)?;
+        Ok(self.fold(&message)?)
     }
 
     /// Refuses what cannot be taken as a whole.
@@ -61,21 +82,31 @@ impl Ingest {
         Ok(())
     }
 
-    fn fold(&self, events: &[UsageEvent]) -> Folded {
+    fn fold(&self, message: &Message<'_>) -> Result<Folded, Malformed> {
         let roster = self.view.committer.roster().read();
-        fold::fold(&self.view.catalog, &roster, &self.bounds, &self.hasher, self.view.clock.now(), events)
+        let (catalog, range) = (&self.view.catalog, self.bounds.around(self.view.clock.now()));
+        fold::fold(Desk { catalog, roster: &roster, range, hasher: self.hasher }, message)
     }
 
     /// The answer to a request whose delta is on disk.
-    fn answer(&self, mut folded: Folded, recorded: Recorded) -> RecordResponse {
-        let mut counts: BTreeMap<Option<ProductIndex>, Counts> =
-            recorded.counts.iter().map(|(product, counts)| (Some(*product), *counts)).collect();
+    fn answer(&self, mut folded: Folded, mut recorded: Recorded) -> RecordResponse {
+        let mut by_product = std::mem::take(&mut recorded.counts);
         folded.refuse(recorded);
+        let mut strangers = 0;
         for product in folded.products_of_rejected() {
-            counts.entry(product).or_default().rejected += 1;
+            match product {
+                Some(product) => by_product.entry(product).or_default().rejected += 1,
+                None => strangers += 1,
+            }
         }
-        self.note(&counts);
-        let total = counts.values().fold(Counts::default(), |sum, counts| sum.plus(*counts));
+        if strangers > 0 {
+            metrics::strangers_rejected(strangers);
+        }
+        let mut total = Counts::default();
+        for (product, counts) in by_product {
+            self.note(product, counts);
+            total = total.plus(counts);
+        }
         RecordResponse {
             accepted: total.accepted,
             duplicates: total.duplicates,
@@ -85,16 +116,12 @@ impl Ingest {
         }
     }
 
-    fn note(&self, counts: &BTreeMap<Option<ProductIndex>, Counts>) {
-        for (product, counts) in counts {
-            let Some(product) = product.and_then(|index| self.view.catalog.product(index)) else {
-                metrics::events("", *counts);
-                continue;
-            };
-            metrics::events(&product.code, *counts);
-            if counts.accepted > 0 {
-                self.view.activity.note(&product.code, self.view.clock.now());
-            }
+    fn note(&self, index: ProductIndex, counts: Counts) {
+        if let Some(counters) = self.counters.get(usize::from(index.0)) {
+            counters.add(counts);
+        }
+        if let Some(product) = self.view.catalog.product(index).filter(|_| counts.accepted > 0) {
+            self.view.activity.note(&product.code, self.view.clock.now());
         }
     }
 }
@@ -102,9 +129,7 @@ impl Ingest {
 #[tonic::async_trait]
 impl UsageService for Ingest {
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
-        let events = request.into_inner().events;
-        self.check(events.len())?;
-        let mut folded = self.fold(&events);
+        let mut folded = self.take(&request.into_inner())?;
         let ticket = self.view.committer.record(folded.take_delta(None)).await?;
         let recorded = ticket.answer().await??;
         Ok(Response::new(self.answer(folded, recorded)))

@@ -9,7 +9,7 @@ use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
 use crate::{
-    base::proto::{RecordStreamRequest, RecordStreamResponse},
+    base::proto::{RecordStreamResponse, raw::RecordStreamRequest},
     work::{
         books::RecordError,
         committer::Ticket,
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-use super::{Ingest, fold::Folded};
+use super::{Ingest, fold::Folded, wire::Message};
 
 /// Messages handed over and not answered yet. More than this and the stream is not read.
 const MAX_UNANSWERED: usize = 64;
@@ -76,21 +76,24 @@ async fn read(ingest: Ingest, mut messages: Streaming<RecordStreamRequest>, pend
 async fn hand_over(
     ingest: &Ingest,
     producer: &mut Option<Arc<str>>,
-    message: RecordStreamRequest,
+    request: RecordStreamRequest,
 ) -> Result<Pending, Status> {
-    ingest.check(message.events.len())?;
+    let message = Message::of_stream(&request)?;
+    ingest.check(message.events)?;
     let is_first = producer.is_none();
-    let producer = name_producer(producer, &message.producer_id)?;
-    if message.sequence == 0 {
-        if !is_first || !message.events.is_empty() {
+    let producer = name_producer(producer, message.producer_id)?;
+    let sequence = message.sequence;
+    if sequence == 0 {
+        if !is_first || message.events > 0 {
             return Err(Status::invalid_argument(
                 "sequence 0 is only for a first message without events; sequences count from 1",
             ));
         }
         return Ok(Pending::Resume(ingest.view.committer.last_sequence(producer).await?));
     }
-    let mut folded = ingest.fold(&message.events);
-    let delta = folded.take_delta(Some(Mark { producer, sequence: message.sequence }));
+    let mut folded = ingest.fold(&message)?;
+    drop(request);
+    let delta = folded.take_delta(Some(Mark { producer, sequence }));
     let ticket = ingest.view.committer.record_patiently(delta).await?;
     Ok(Pending::Answer(Box::new(folded), ticket))
 }

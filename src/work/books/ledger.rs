@@ -92,7 +92,7 @@ impl Books {
         };
         let (id, row) = (settled.record.id, encode(settled));
         self.journal.append(Entry::Settled { record: id, row: hash_of_row(&row) }, settled.at, batch);
-        self.outstanding.settled(&settled.record, &settled.outcome);
+        self.outstanding_settled(&settled.record, &settled.outcome);
         batch.put(table, keys::record(id), row);
     }
 

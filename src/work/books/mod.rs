@@ -5,22 +5,25 @@
 
 mod customers;
 mod decisions;
-mod dedup;
+pub mod dedup;
 mod ledger;
 mod outstanding;
 mod retention;
 mod seal;
+mod series;
 mod subjects;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use crate::{
@@ -42,10 +45,11 @@ use crate::{
     },
 };
 
-use super::roster::{Customer, CustomerIndex, Roster};
+use super::roster::{Customer, CustomerIndex, Inner, Roster};
 use dedup::Dedup;
 use outstanding::Outstanding;
 use seal::Sealing;
+use series::{BySeries, Finder, Series};
 use subjects::Subjects;
 
 pub use customers::{PutError, Registration};
@@ -74,14 +78,14 @@ pub struct Books {
     rules: Rules,
     roster: Arc<Roster>,
     started: Timestamp,
-    open: BTreeMap<Hour, HashMap<Series, Bucket>>,
+    open: BTreeMap<Hour, BySeries<Bucket>>,
     open_buckets: usize,
     /// Distinct subjects that open buckets have counted.
     open_subjects: u64,
     /// Tagged parts of open buckets.
     open_tag_sets: usize,
     /// Buckets, and tagged parts of them, whose change is not in the batch yet.
-    touched: HashSet<(Hour, Series)>,
+    touched: HashSet<(Hour, Series), RandomState>,
     touched_tags: HashSet<(Hour, Series, TagSet)>,
     watermark: Hour,
     sealing: Option<Sealing>,
@@ -100,13 +104,6 @@ pub struct Books {
     journal: Journal,
     outstanding: Outstanding,
     tally: Tally,
-}
-
-/// A customer and one of its product's dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Series {
-    customer: CustomerIndex,
-    dimension: DimensionIndex,
 }
 
 /// Running totals for operators, in base units.
@@ -162,10 +159,9 @@ impl Books {
             Some(state) => state,
             None => first_sealing_state(store, first_watermark(now, rules.grace))?,
         };
-        let (journal, outstanding) = open_journal(store, now)?;
         let mut books = Self {
-            journal,
-            outstanding,
+            journal: open_journal(store, now)?,
+            outstanding: Outstanding::default(),
             dedup: Dedup::load(store, rules.dedup_window, now)?,
             next_record: load::next_record(store)?,
             rules,
@@ -175,7 +171,7 @@ impl Books {
             open_buckets: 0,
             open_subjects: 0,
             open_tag_sets: 0,
-            touched: HashSet::new(),
+            touched: HashSet::default(),
             touched_tags: HashSet::new(),
             watermark: sealing_state.watermark,
             sealing: None,
@@ -191,11 +187,10 @@ impl Books {
             books.producers.insert(id.into(), producer);
         })?;
         books.load_roster(store)?;
-        books.load_buckets(store)?;
-        books.load_pending(store)?;
+        books.load_usage(store)?;
         books.load_held(store, now)?;
         if let Some(done) = sealing_state.unfinished {
-            books.resume_sealing(done, now);
+            books.resume_sealing(done);
         }
         Ok(books)
     }
@@ -224,16 +219,37 @@ impl Books {
         fault.map_or(Ok(()), Err)
     }
 
+    /// Loads what there may be a million of, each on a thread of its own: whoever sends usage waits for it.
+    fn load_usage(&mut self, store: &dyn Store) -> Result<(), OpenError> {
+        let (catalog, roster) = (self.rules.catalog.clone(), self.roster.clone());
+        let (pending, outstanding) = thread::scope(|scope| {
+            let pending = scope.spawn(|| load::pending_by_product(store));
+            let outstanding = scope.spawn(|| Outstanding::load(store, &catalog, &roster.read()));
+            self.load_buckets(store)?;
+            Ok::<_, OpenError>((joined(pending)?, joined(outstanding)?))
+        })?;
+        self.outstanding = outstanding;
+        for (product, records) in pending {
+            if self.rules.catalog.find(&product).is_none() {
+                let what = "a record that AWS has not accepted yet".to_owned();
+                return Err(OpenError::NotConfigured { what, product });
+            }
+            self.tally.pending_records.insert(product.into(), records);
+        }
+        Ok(())
+    }
+
     fn load_buckets(&mut self, store: &dyn Store) -> Result<(), OpenError> {
-        let roster = self.roster.clone();
+        let (catalog, roster) = (self.rules.catalog.clone(), self.roster.clone());
         let roster = roster.read();
+        let mut finder = Finder::new(&catalog, &roster);
         let mut fault = None;
         load::buckets(store, |key, bucket| {
-            if let Some((product, series)) = self.series_of(&roster, key) {
+            if let Some((product, series)) = finder.find(key.product, key.customer, key.dimension) {
                 self.note_open(product, series.dimension, 0, bucket.total());
                 self.open_buckets += 1;
                 self.open_subjects += bucket.usage.subjects();
-                self.open.entry(key.hour).or_default().insert(series, bucket);
+                self.open.entry(key.hour).or_default().get_or_insert_with(series, || bucket);
             } else {
                 fault.get_or_insert_with(|| OpenError::NotConfigured {
                     what: format!("usage of dimension `{}`", key.dimension),
@@ -243,25 +259,14 @@ impl Books {
             Ok(())
         })?;
         load::tagged(store, |key, tags, amount| {
-            let series = self.series_of(&roster, key).map(|(_, series)| series);
-            let bucket = series.and_then(|series| self.open.get_mut(&key.hour)?.get_mut(&series));
+            let series = finder.find(key.product, key.customer, key.dimension).map(|(_, series)| series);
+            let bucket = series.and_then(|series| self.open.get_mut(&key.hour)?.get_mut(series));
             if bucket.is_some_and(|bucket| bucket.tagged.add(&tags, amount)) {
                 self.open_tag_sets += 1;
             }
             Ok(())
         })?;
         fault.map_or(Ok(()), Err)
-    }
-
-    fn series_of(&self, roster: &super::roster::Inner, key: BucketKey<'_>) -> Option<(ProductIndex, Series)> {
-        let product = self.rules.catalog.find(key.product)?;
-        let customer = roster.find(product, key.customer)?;
-        let dimension = self.rules.catalog.find_dimension(product, key.dimension)?;
-        Some((product, Series { customer, dimension }))
-    }
-
-    fn load_pending(&mut self, store: &dyn Store) -> Result<(), OpenError> {
-        Ok(load::all_pending(store, |record, _| self.tally.note_pending(&record.product))?)
     }
 
     fn load_held(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), OpenError> {
@@ -293,10 +298,10 @@ impl Books {
         RecordId(self.next_record.0.saturating_sub(1))
     }
 
-    /// Puts the changed buckets into the batch. To be called once, when the batch is otherwise complete.
-    pub fn flush(&mut self, batch: &mut Batch) {
+    /// Puts the changed buckets and the new markers into the batch. To be called once, when the batch is otherwise complete.
+    pub fn flush(&mut self, store: &dyn Store, batch: &mut Batch) -> Result<(), StoreError> {
         self.journal.flush(batch);
-        self.outstanding.flush(batch);
+        self.flush_outstanding(batch);
         let touched = std::mem::take(&mut self.touched);
         let touched_tags = std::mem::take(&mut self.touched_tags);
         let roster = self.roster.clone();
@@ -316,6 +321,7 @@ impl Books {
                 batch.put(Table::Tagged, key, encode(&Number(amount)));
             }
         }
+        self.dedup.flush(store, batch)
     }
 
     /// The batch is on disk.
@@ -327,27 +333,20 @@ impl Books {
     }
 
     fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {
-        self.open.get(&hour)?.get(&series)
+        self.open.get(&hour)?.get(series)
     }
 
     /// The bucket of an hour that is open, to be changed.
     fn open_bucket(&mut self, hour: Hour, series: Series, aggregate: Aggregate) -> &mut Bucket {
         self.touched.insert((hour, series));
-        match self.open.entry(hour).or_default().entry(series) {
-            hash_map::Entry::Occupied(open) => open.into_mut(),
-            hash_map::Entry::Vacant(place) => {
-                self.open_buckets += 1;
-                place.insert(Bucket::new(aggregate))
-            }
-        }
+        let open_buckets = &mut self.open_buckets;
+        self.open.entry(hour).or_default().get_or_insert_with(series, || {
+            *open_buckets += 1;
+            Bucket::new(aggregate)
+        })
     }
 
-    fn bucket_key<'a>(
-        &'a self,
-        roster: &'a super::roster::Inner,
-        hour: Hour,
-        series: Series,
-    ) -> Option<BucketKey<'a>> {
+    fn bucket_key<'a>(&'a self, roster: &'a Inner, hour: Hour, series: Series) -> Option<BucketKey<'a>> {
         let customer = roster.get(series.customer)?;
         let product = self.rules.catalog.product(customer.product)?;
         let dimension = product.dimensions.get(usize::from(series.dimension.0))?;
@@ -377,18 +376,21 @@ impl Books {
     }
 }
 
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// A store from before there was a journal begins one with what it holds.
-fn open_journal(store: &dyn Store, now: Timestamp) -> Result<(Journal, Outstanding), StoreError> {
+fn open_journal(store: &dyn Store, now: Timestamp) -> Result<Journal, StoreError> {
     if let Some(journal) = Journal::load(store)? {
-        return Ok((journal, Outstanding::load(store)?));
+        return Ok(journal);
     }
     let mut batch = Batch::default();
     let mut journal = Journal::begin(load::next_record(store)?, now, &mut batch);
-    let mut outstanding = Outstanding::opening(store)?;
+    outstanding::write_opening(store, &mut batch)?;
     journal.flush(&mut batch);
-    outstanding.flush(&mut batch);
     store.commit(batch)?;
-    Ok((journal, outstanding))
+    Ok(journal)
 }
 
 fn first_sealing_state(store: &dyn Store, watermark: Hour) -> Result<SealingState, StoreError> {

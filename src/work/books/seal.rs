@@ -5,14 +5,14 @@
 //!
 //! A closing customer is sealed on its own, its open hour included, in one commit.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use crate::{
     base::sabotage::{Sabotage, is_sabotaged},
     domain::{
         bucket::Bucket,
         customer::BilledAs,
-        product::{Dimension, Product},
+        product::{Catalog, Dimension, Product},
         record::{HoldReason, Outcome, Record, RecordId, Settled},
         seal::{Billed, Occasion, postpone, seal, seals_at},
         time::{Hour, Timestamp},
@@ -24,10 +24,13 @@ use crate::{
     },
 };
 
-use super::{Books, DimensionIndex, Series, Subjects};
+use super::{Books, BySeries, DimensionIndex, Series, Subjects};
 
-/// How many buckets and zero claims one step looks at: a few milliseconds of work.
+/// How many buckets and zero claims one step looks at: some milliseconds of work, to which comes a sync. More would
+/// hold up requests, and with fewer a million buckets would take too many syncs.
 const STEP: usize = if cfg!(test) { 3 } else { 1000 };
+/// How many customers one step looks at, be there anything to seal of them or not.
+const LOOKS: usize = if cfg!(test) { 5 } else { 20_000 };
 
 /// Whose hour is being sealed.
 struct Turn<'a> {
@@ -39,10 +42,11 @@ struct Turn<'a> {
 }
 
 /// An hour on its way from open to sealed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sealing {
-    customers: VecDeque<CustomerIndex>,
-    last_done: Option<(String, String)>,
+    /// The product and the key of the last customer that was looked at.
+    last_done: Option<(Arc<str>, Arc<str>)>,
+    is_done: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,10 +88,12 @@ impl Books {
                 if self.next_hour() > now {
                     break;
                 }
-                self.close_hour(now);
+                // No event enters the hour any more.
+                self.watermark = self.watermark.next();
+                self.sealing = Some(Sealing::default());
             }
             left = self.seal_customers(left, now, batch, &mut progress);
-            if self.sealing.as_ref().is_some_and(|sealing| sealing.customers.is_empty()) {
+            if self.sealing.as_ref().is_some_and(|sealing| sealing.is_done) {
                 self.sealing = None;
                 let forgotten = self.open.remove(&self.watermark);
                 assert!(
@@ -108,42 +114,9 @@ impl Books {
     }
 
     /// Goes on where an earlier process stopped.
-    pub(super) fn resume_sealing(&mut self, done: Option<(String, String)>, now: Timestamp) {
-        let customers = self.customers_to_seal(self.watermark, done.as_ref(), now);
-        self.sealing = Some(Sealing { customers, last_done: done });
-    }
-
-    /// Moves the watermark: no event enters the hour any more.
-    fn close_hour(&mut self, now: Timestamp) {
-        self.watermark = self.watermark.next();
-        let customers = self.customers_to_seal(self.watermark, None, now);
-        self.sealing = Some(Sealing { customers, last_done: None });
-    }
-
-    /// The customers with something to seal in `hour`, sorted, those after `done`.
-    fn customers_to_seal(
-        &self,
-        hour: Hour,
-        done: Option<&(String, String)>,
-        now: Timestamp,
-    ) -> VecDeque<CustomerIndex> {
-        let roster = self.roster.read();
-        let used: HashSet<CustomerIndex> =
-            self.open.get(&hour).into_iter().flat_map(HashMap::keys).map(|series| series.customer).collect();
-        let mut customers: Vec<(&str, &str, CustomerIndex)> = roster
-            .indices()
-            .filter_map(|index| {
-                let customer = roster.get(index)?;
-                let product = self.rules.catalog.product(customer.product)?;
-                let relevant = self.claims_zero(product, customer, hour, now) || used.contains(&index);
-                relevant.then_some((&*product.code, &*customer.key, index))
-            })
-            .filter(|(code, key, _)| {
-                done.is_none_or(|done| (*code, *key) > (done.0.as_str(), done.1.as_str()))
-            })
-            .collect();
-        customers.sort_unstable();
-        customers.into_iter().map(|(_, _, index)| index).collect()
+    pub(super) fn resume_sealing(&mut self, done: Option<(String, String)>) {
+        let last_done = done.map(|(product, key)| (product.into(), key.into()));
+        self.sealing = Some(Sealing { last_done, is_done: false });
     }
 
     /// Whether a customer that used nothing gets a zero record (I8). One that AWS would refuse for its age claims
@@ -156,6 +129,7 @@ impl Books {
             && now < self.rules.window.deadline(hour)
     }
 
+    /// Seals the next customers of the hour; returns what is left of the step.
     fn seal_customers(
         &mut self,
         mut left: usize,
@@ -163,34 +137,41 @@ impl Books {
         batch: &mut Batch,
         progress: &mut SealProgress,
     ) -> usize {
-        let roster = self.roster.clone();
+        let (catalog, roster, hour) = (self.rules.catalog.clone(), self.roster.clone(), self.watermark);
         let roster = roster.read();
-        while left > 0 {
-            let next = self.sealing.as_mut().and_then(|sealing| sealing.customers.pop_front());
-            let Some(index) = next else { break };
-            left = left.saturating_sub(self.seal_customer(&roster, index, now, batch, progress));
+        let Some(mut sealing) = self.sealing.take() else { return left };
+        let done = sealing.last_done.clone();
+        let mut looks = LOOKS;
+        sealing.is_done = true;
+        for (product, index, customer) in customers_after(&catalog, &roster, done.as_ref()) {
+            // What was used is gone, and nothing is claimed: the other customers need not be looked at.
+            if self.has_nothing_to_seal(&catalog, hour, now) {
+                break;
+            }
+            if left == 0 || looks == 0 {
+                (sealing.is_done, left) = (false, 0);
+                break;
+            }
+            looks -= 1;
+            if self.claims_zero(product, customer, hour, now) || self.has_used(index, hour) {
+                let turn = Turn { index, customer, product, hour, is_last: false };
+                self.seal_dimensions(&roster, &turn, now, batch, progress);
+                left = left.saturating_sub(product.dimensions.len().max(1));
+            }
+            sealing.last_done = Some((product.code.clone(), customer.key.clone()));
         }
+        self.sealing = Some(sealing);
         left
     }
 
-    /// Seals all dimensions of one customer; returns how many it looked at.
-    fn seal_customer(
-        &mut self,
-        roster: &Inner,
-        index: CustomerIndex,
-        now: Timestamp,
-        batch: &mut Batch,
-        progress: &mut SealProgress,
-    ) -> usize {
-        let catalog = self.rules.catalog.clone();
-        let Some(customer) = roster.get(index) else { return 1 };
-        let Some(product) = catalog.product(customer.product) else { return 1 };
-        let turn = Turn { index, customer, product, hour: self.watermark, is_last: false };
-        self.seal_dimensions(roster, &turn, now, batch, progress);
-        if let Some(sealing) = &mut self.sealing {
-            sealing.last_done = Some((product.code.to_string(), customer.key.to_string()));
-        }
-        product.dimensions.len().max(1)
+    fn has_used(&self, customer: CustomerIndex, hour: Hour) -> bool {
+        self.open.get(&hour).is_some_and(|buckets| buckets.has(customer))
+    }
+
+    fn has_nothing_to_seal(&self, catalog: &Catalog, hour: Hour, now: Timestamp) -> bool {
+        let is_too_late = now >= self.rules.window.deadline(hour);
+        self.open.get(&hour).is_none_or(BySeries::is_empty)
+            && (is_too_late || catalog.products().all(|(_, product)| !product.zero_records))
     }
 
     /// Seals every hour of a closing customer up to now, the open one included; returns how many buckets it looked at.
@@ -259,7 +240,7 @@ impl Books {
         progress: &mut SealProgress,
     ) {
         let Turn { customer, product, hour, is_last, .. } = *turn;
-        self.outstanding.used(&product.code, &customer.key, &dimension.name, bucket.usage.amount());
+        self.outstanding_used(series, bucket.usage.amount());
         let standing = &customer.standing;
         let billed_as = standing.billed_as(product, hour);
         if billed_as == BilledAs::Later && !is_last && !standing.is_closed() {
@@ -284,7 +265,7 @@ impl Books {
         if let Some(record) = sealed.record {
             self.next_record = RecordId(self.next_record.0 + 1);
             progress.records += 1;
-            self.outstanding.rounded(&record);
+            self.outstanding_rounded(series, &record);
             let row = encode(&record);
             self.journal.note_sealed(record.id, &row);
             match held_for {
@@ -322,7 +303,7 @@ impl Books {
         series: Series,
         batch: &mut Batch,
     ) -> Option<Bucket> {
-        let bucket = self.open.get_mut(&hour)?.remove(&series)?;
+        let bucket = self.open.get_mut(&hour)?.remove(series)?;
         self.open_buckets -= 1;
         self.open_subjects = self.open_subjects.saturating_sub(bucket.usage.subjects());
         self.open_tag_sets -= bucket.tagged.len();
@@ -337,9 +318,28 @@ impl Books {
     }
 
     fn note_progress(&self, batch: &mut Batch) {
-        let unfinished = self.sealing.as_ref().map(|sealing| sealing.last_done.clone());
+        let texts = |(product, key): &(Arc<str>, Arc<str>)| (product.to_string(), key.to_string());
+        let unfinished = self.sealing.as_ref().map(|sealing| sealing.last_done.as_ref().map(texts));
         let state = SealingState { watermark: self.watermark, unfinished };
         batch.put(Table::Meta, keys::SEALING, encode(&state));
         batch.put(Table::Meta, keys::NEXT_RECORD, encode(&Number(self.next_record.0.into())));
     }
+}
+
+/// All customers in the order of product code and key, those after `done`.
+fn customers_after<'a>(
+    catalog: &'a Catalog,
+    roster: &'a Inner,
+    done: Option<&'a (Arc<str>, Arc<str>)>,
+) -> impl Iterator<Item = (&'a Product, CustomerIndex, &'a Customer)> {
+    let done = done.map(|(product, key)| (&**product, &**key));
+    let mut products: Vec<_> = catalog.products().collect();
+    products.sort_unstable_by_key(|(_, product)| &*product.code);
+    let is_done = move |code: &str| done.is_some_and(|(product, _)| code < product);
+    products.into_iter().filter(move |(_, product)| !is_done(&product.code)).flat_map(
+        move |(place, product)| {
+            let after = done.filter(|(code, _)| *product.code == **code).map(|(_, key)| key);
+            roster.after(place, after).map(move |(index, customer)| (product, index, customer))
+        },
+    )
 }

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         bucket::Usage,
         customer::State,
+        product::Product,
         record::{DecisionKind, Delivery, Outcome, Record},
     },
     work::{delta::Entry, desk::Desk, sample},
@@ -68,6 +69,118 @@ fn a_zero_record_is_claimed_for_every_active_customer_and_dimension() {
     let records = desk.pending();
     assert_eq!(records.len(), ACCOUNTS.len() * 4);
     assert!(records.iter().all(|record| record.quantity.is_zero()));
+}
+
+fn seal_step(desk: &mut Desk) -> SealProgress {
+    desk.write(|books, _, now, batch| books.seal_step(now, batch))
+}
+
+#[test]
+fn a_seal_goes_on_after_a_crash_in_its_middle_and_whoever_came_meanwhile_waits_for_the_next_one() {
+    let mut desk = desk();
+    let hour = Hour::containing(desk.now);
+    let account = |number: u32| format!("{number:012}");
+    for number in [20, 40, 60, 80] {
+        desk.count(sample::entry(&account(number), 0, hour, number.into()));
+    }
+    desk.pass(TO_THE_SEAL);
+    assert!(seal_step(&mut desk).more && seal_step(&mut desk).more);
+    let hour_of_now = Hour::containing(desk.now);
+    for number in [10, 30, 50, 70, 90] {
+        put(&mut desk, &account(number), &account(number), false).unwrap();
+        desk.count(sample::entry(&account(number), 0, hour_of_now, 1));
+    }
+    desk.crash();
+    while seal_step(&mut desk).more {
+        desk.crash();
+    }
+    let of = |record: &Record| record.customer.trim_start_matches('0').parse().unwrap();
+    let mut slots: Vec<(u32, Arc<str>)> =
+        desk.pending().iter().map(|record| (of(record), record.dimension.clone())).collect();
+    assert_eq!(slots.len(), 4 * 4, "one of each customer and dimension");
+    assert!(slots.is_sorted_by_key(|(customer, _)| *customer), "in the order of keys");
+    slots.dedup();
+    assert_eq!(slots.len(), 4 * 4, "and none twice");
+    assert_eq!(desk.quantities("requests"), ["20", "40", "60", "80"]);
+    assert_eq!(desk.open_units(), 5, "what came meanwhile is open");
+}
+
+/// Without zero records, so that only those are sealed who used something.
+fn desk_without_zeros() -> Desk {
+    let mut desk = desk();
+    let products = desk.rules.catalog.products();
+    let products = products.map(|(_, product)| Product { zero_records: false, ..product.clone() });
+    desk.rules.catalog = Arc::new(Catalog::new(products.collect()));
+    desk.crash();
+    desk
+}
+
+#[test]
+fn no_step_of_a_seal_looks_at_more_than_its_share() {
+    let mut desk = desk_without_zeros();
+    let account = |number: u32| format!("{number:012}");
+    for number in 0..40 {
+        put(&mut desk, &account(number), &account(number), false).unwrap();
+    }
+    let hour = Hour::containing(desk.now);
+    for number in (0..12).chain([39]) {
+        for dimension in 0..2 {
+            desk.count(sample::entry(&account(number), dimension, hour, 1000));
+        }
+    }
+    desk.pass(TO_THE_SEAL);
+    let mut records_by_step = Vec::new();
+    loop {
+        let progress = seal_step(&mut desk);
+        records_by_step.push(progress.records);
+        if !progress.more {
+            break;
+        }
+    }
+    // A step holds one customer with its four dimensions, or five without anything.
+    assert!(records_by_step.iter().all(|records| *records <= 2), "{records_by_step:?}");
+    assert_eq!(records_by_step.iter().sum::<u32>(), 13 * 2);
+    let without = records_by_step.iter().filter(|records| **records == 0).count();
+    assert!(without >= (39 - 12) / 5, "{records_by_step:?}");
+}
+
+#[test]
+fn an_hour_without_anything_takes_one_step_however_many_customers_there_are() {
+    let mut desk = desk_without_zeros();
+    for number in 0..40 {
+        let account = format!("{number:012}");
+        put(&mut desk, &account, &account, false).unwrap();
+    }
+    desk.pass(TO_THE_SEAL);
+    let progress = seal_step(&mut desk);
+    assert_eq!((progress.hours, progress.more), (1, false));
+}
+
+#[test]
+fn a_record_of_a_product_that_is_not_configured_is_refused_at_the_start() {
+    let mut desk = desk();
+    seal_seven(&mut desk);
+    let other =
+        desk.rules.catalog.products().map(|(_, product)| Product { code: "other".into(), ..product.clone() });
+    let rules = Rules { catalog: Arc::new(Catalog::new(other.collect())), ..desk.rules.clone() };
+    let refused = Books::open(&desk.store, rules, Arc::default(), desk.now).unwrap_err();
+    assert!(matches!(&refused, OpenError::NotConfigured { product, .. } if product == "prod"), "{refused}");
+}
+
+#[test]
+fn what_is_outstanding_of_a_dimension_that_is_gone_is_settled_under_its_name() {
+    let mut desk = desk();
+    let record = seal_seven(&mut desk);
+    desk.hold(&record, HoldReason::Refused);
+    desk.seal_all();
+    let gone = desk.rules.catalog.products().map(|(_, product)| {
+        let dimensions = product.dimensions.iter().filter(|dimension| *dimension.name != *"requests");
+        Product { dimensions: dimensions.cloned().collect(), ..product.clone() }
+    });
+    desk.rules.catalog = Arc::new(Catalog::new(gone.collect()));
+    desk.crash();
+    desk.decide(&record, DecisionKind::WriteOff).unwrap();
+    assert_eq!(desk.rows(Table::Outstanding), 0);
 }
 
 #[test]

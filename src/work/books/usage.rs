@@ -12,7 +12,7 @@ use crate::{
         usage::Refusal,
     },
     work::{
-        delta::{CustomerRef, Delta, Entry, Mark, Recorded},
+        delta::{CustomerRef, Delta, Entry, Mark, Recorded, Refused},
         roster::CustomerIndex,
     },
     worlds::store::{
@@ -61,29 +61,7 @@ impl Books {
             self.check_mark(mark, last)?;
             self.check_room(delta, now)?;
         }
-        for (place, entry) in delta.folded.iter().enumerate() {
-            match self.count(entry, store, now, batch) {
-                Ok(counted) => recorded.counted(entry, &counted),
-                Err(NotCounted::Refused(refusal)) => recorded.refused_folds.push((place, refusal)),
-                Err(NotCounted::Store(fault)) => return Err(fault.into()),
-            }
-        }
-        for event in &delta.identified {
-            if self.dedup.is_marked(store, event.hash)? {
-                recorded.counts.entry(event.entry.product).or_default().duplicates += 1;
-                continue;
-            }
-            match self.count(&event.entry, store, now, batch) {
-                Ok(counted) => {
-                    if !is_sabotaged(Sabotage::ForgetMarker) {
-                        self.dedup.mark(event.hash, now, batch);
-                    }
-                    recorded.counted(&event.entry, &counted);
-                }
-                Err(NotCounted::Refused(refusal)) => recorded.refused.push((event.index, refusal)),
-                Err(NotCounted::Store(fault)) => return Err(fault.into()),
-            }
-        }
+        self.count_all(delta, store, now, batch, &mut recorded)?;
         if let Some(mark) = &delta.mark {
             let producer = Producer { sequence: mark.sequence, last_seen: now };
             self.producers.insert(mark.producer.clone(), producer);
@@ -100,9 +78,8 @@ impl Books {
     /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
     /// every unknown bucket and customer as new, thus rather too many than too few.
     fn check_room(&self, delta: &Delta, now: Timestamp) -> Result<(), RecordError> {
-        let entries = delta.folded.iter().chain(delta.identified.iter().map(|event| &event.entry));
         let (mut customers, mut buckets) = (0, 0);
-        for entry in entries {
+        for entry in &delta.entries {
             let known = self.known(entry);
             let hour = self.hour_for(known, entry.hour, now);
             let series = known.map(|customer| Series { customer, dimension: entry.dimension });
@@ -130,18 +107,83 @@ impl Books {
         Ok(())
     }
 
-    /// Adds an entry to its bucket. A refused entry changes nothing.
-    fn count(
+    fn count_all(
         &mut self,
-        entry: &Entry,
+        delta: &Delta,
         store: &dyn Store,
         now: Timestamp,
         batch: &mut Batch,
-    ) -> Result<Counted, NotCounted> {
+        recorded: &mut Recorded,
+    ) -> Result<(), StoreError> {
+        let mut admissions = Vec::with_capacity(delta.entries.len());
+        for (entry, place) in delta.entries.iter().zip(0..) {
+            let mut admission = Admission::default();
+            if entry.events > 0
+                && let Err(why) =
+                    self.count(entry, &mut admission, entry.usage, entry.events, store, now, batch)?
+            {
+                recorded.refused_entries.push(Refused { place, product: entry.product, why });
+            }
+            admissions.push(admission);
+        }
+        for event in &delta.identified {
+            let (entry, admission) =
+                (&delta.entries[event.entry as usize], &mut admissions[event.entry as usize]);
+            if self.dedup.is_marked(store, event.hash)? {
+                admission.duplicates += 1;
+                continue;
+            }
+            match self.count(entry, admission, event.usage, 1, store, now, batch)? {
+                Ok(()) if is_sabotaged(Sabotage::ForgetMarker) => {}
+                Ok(()) => self.dedup.mark(event.hash, now),
+                Err(why) => {
+                    recorded.refused.push(Refused { place: event.index, product: entry.product, why });
+                }
+            }
+        }
+        for (entry, admission) in delta.entries.iter().zip(admissions) {
+            self.note_counted(entry, &admission);
+            recorded.note(entry, &admission);
+        }
+        Ok(())
+    }
+
+    /// Counts some of an entry's events. What is refused changes nothing.
+    #[expect(clippy::too_many_arguments, reason = "what, how much, and where it goes")]
+    fn count(
+        &mut self,
+        entry: &Entry,
+        admission: &mut Admission,
+        usage: Usage,
+        events: u64,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Result<(), Refusal>, StoreError> {
+        let admitted = match &mut admission.admitted {
+            Some(admitted) => admitted,
+            None => match self.admit(entry, usage, store, now, batch) {
+                Ok(admitted) => admission.admitted.insert(admitted),
+                Err(NotCounted::Refused(why)) => return Ok(Err(why)),
+                Err(NotCounted::Store(fault)) => return Err(fault),
+            },
+        };
+        Ok(self.add(entry, admitted, usage, events))
+    }
+
+    /// Finds or makes the bucket that takes an entry's events, once one of them is going to count.
+    fn admit(
+        &mut self,
+        entry: &Entry,
+        usage: Usage,
+        store: &dyn Store,
+        now: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<Admitted, NotCounted> {
         let known = self.known(entry);
         let hour = self.hour_for(known, entry.hour, now);
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
-        self.check_bucket(series.and_then(|series| self.bucket(hour, series)), entry)?;
+        self.check_bucket(series.and_then(|series| self.bucket(hour, series)), &usage)?;
         let is_new_subject = match entry.subject {
             Some(subject) => !self.subjects.is_marked(store, hour, subject)?,
             None => false,
@@ -158,9 +200,53 @@ impl Books {
             self.subjects.mark(hour, subject, batch);
             self.open_subjects += 1;
         }
-        let usage = if entry.subject.is_some() && !is_new_subject { Usage::Unique(0) } else { entry.usage };
-        let keeps_tags = self.add(hour, Series { customer, dimension: entry.dimension }, entry, usage);
-        Ok(Counted { is_late: hour != entry.hour, keeps_tags })
+        let series = Series { customer, dimension: entry.dimension };
+        let dimension = self.rules.catalog.dimension(entry.product, entry.dimension);
+        let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
+        self.open_bucket(hour, series, aggregate);
+        Ok(Admitted { hour, series, is_new_subject, events: 0, untagged: 0, grown: 0 })
+    }
+
+    /// Adds usage to the bucket that takes it.
+    fn add(
+        &mut self,
+        entry: &Entry,
+        admitted: &mut Admitted,
+        usage: Usage,
+        events: u64,
+    ) -> Result<(), Refusal> {
+        let may_add_tags = self.open_tag_sets < self.rules.max_open_tag_sets;
+        let bucket = self.open.get_mut(&admitted.hour).and_then(|open| open.get_mut(admitted.series));
+        let bucket = bucket.unwrap_or_else(|| unreachable!("its bucket was opened when it was admitted"));
+        if !bucket.has_room(&usage) {
+            return Err(Refusal::QuantityOverflow);
+        }
+        // A subject counts once, with the first of its events.
+        let is_counted_already = entry.subject.is_some() && !std::mem::take(&mut admitted.is_new_subject);
+        let usage = if is_counted_already { Usage::Unique(0) } else { usage };
+        let (before, sets) = (bucket.total(), bucket.tagged.len());
+        bucket.usage.absorb(usage);
+        bucket.events = bucket.events.saturating_add(events);
+        if let Some(tags) = &entry.tags {
+            let keeps_tags = (may_add_tags || bucket.tagged.get(tags).is_some())
+                && bucket.tagged.add(tags, usage.amount());
+            admitted.untagged += if keeps_tags { 0 } else { events };
+        }
+        self.open_tag_sets += bucket.tagged.len() - sets;
+        admitted.grown += signed(bucket.total()) - signed(before);
+        admitted.events += events;
+        Ok(())
+    }
+
+    /// An entry's events are in their bucket.
+    fn note_counted(&mut self, entry: &Entry, admission: &Admission) {
+        let Some(admitted) = &admission.admitted else { return };
+        let Admitted { hour, series, grown, .. } = *admitted;
+        if let Some(tags) = entry.tags.as_ref().filter(|_| admitted.untagged < admitted.events) {
+            self.touched_tags.insert((hour, series, tags.clone()));
+        }
+        let open = self.tally.open_units.entry((entry.product, entry.dimension)).or_default();
+        *open = open.saturating_add_signed(grown);
     }
 
     /// The hour that takes a customer's usage: an earlier one may be sealed, for everyone or for the customer alone.
@@ -171,10 +257,10 @@ impl Books {
         open_hour(hour, watermark, now)
     }
 
-    fn check_bucket(&self, bucket: Option<&Bucket>, entry: &Entry) -> Result<(), Refusal> {
+    fn check_bucket(&self, bucket: Option<&Bucket>, usage: &Usage) -> Result<(), Refusal> {
         let has_room = match bucket {
-            Some(bucket) => bucket.has_room(&entry.usage),
-            None => entry.usage.amount() <= MAX_TOTAL,
+            Some(bucket) => bucket.has_room(usage),
+            None => usage.amount() <= MAX_TOTAL,
         };
         if !has_room {
             return Err(Refusal::QuantityOverflow);
@@ -184,27 +270,6 @@ impl Books {
             return Err(Refusal::LimitReached { limit: "limits.max_open_buckets", most });
         }
         Ok(())
-    }
-
-    /// Adds usage to an open bucket; says whether there was room for its tags.
-    fn add(&mut self, hour: Hour, series: Series, entry: &Entry, usage: Usage) -> bool {
-        let dimension = self.rules.catalog.dimension(entry.product, series.dimension);
-        let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
-        let may_add_tags = self.open_tag_sets < self.rules.max_open_tag_sets;
-        let bucket = self.open_bucket(hour, series, aggregate);
-        let (before, sets_before) = (bucket.total(), bucket.tagged.len());
-        bucket.usage.absorb(usage);
-        bucket.events = bucket.events.saturating_add(entry.events);
-        let keeps_tags = entry.tags.as_ref().is_none_or(|tags| {
-            (may_add_tags || bucket.tagged.get(tags).is_some()) && bucket.tagged.add(tags, usage.amount())
-        });
-        let (after, sets) = (bucket.total(), bucket.tagged.len());
-        self.open_tag_sets += sets - sets_before;
-        if let Some(tags) = entry.tags.as_ref().filter(|_| keeps_tags) {
-            self.touched_tags.insert((hour, series, tags.clone()));
-        }
-        self.note_open(entry.product, series.dimension, before, after);
-        keeps_tags
     }
 
     fn known(&self, entry: &Entry) -> Option<CustomerIndex> {
@@ -236,10 +301,28 @@ impl Books {
     }
 }
 
-/// What became of an entry that counts.
-struct Counted {
-    is_late: bool,
-    keeps_tags: bool,
+/// What becomes of an entry's events.
+#[derive(Debug, Default)]
+struct Admission {
+    /// The bucket that takes them, once there is one that counts.
+    admitted: Option<Admitted>,
+    duplicates: u64,
+}
+
+#[derive(Debug)]
+struct Admitted {
+    hour: Hour,
+    series: Series,
+    /// No event has counted the entry's subject yet.
+    is_new_subject: bool,
+    events: u64,
+    untagged: u64,
+    /// By how much the bucket has grown. A level may fall.
+    grown: i128,
+}
+
+fn signed(amount: u128) -> i128 {
+    i128::try_from(amount).unwrap_or(i128::MAX)
 }
 
 /// Why an entry does not count.
@@ -261,14 +344,18 @@ impl From<StoreError> for NotCounted {
 }
 
 impl Recorded {
-    fn counted(&mut self, entry: &Entry, counted: &Counted) {
-        let counts = self.counts.entry(entry.product).or_default();
-        counts.accepted += entry.events;
-        if counted.is_late {
-            counts.late += entry.events;
+    fn note(&mut self, entry: &Entry, admission: &Admission) {
+        let Admission { admitted, duplicates } = admission;
+        if admitted.is_none() && *duplicates == 0 {
+            return;
         }
-        if !counted.keeps_tags {
-            counts.untagged += entry.events;
+        let counts = self.counts.entry(entry.product).or_default();
+        counts.duplicates += duplicates;
+        let Some(admitted) = admitted else { return };
+        counts.accepted += admitted.events;
+        counts.untagged += admitted.untagged;
+        if admitted.hour != entry.hour {
+            counts.late += admitted.events;
         }
     }
 }

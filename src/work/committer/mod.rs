@@ -470,7 +470,7 @@ fn write_group(
         let mut ledger = Ledger { books, store, now, batch: &mut batch };
         answers.push((weighed.job)(&mut ledger)?);
     }
-    books.flush(&mut batch);
+    books.flush(store, &mut batch)?;
     if is_sabotaged(Sabotage::AnswerBeforeSync) {
         answers.drain(..).for_each(|answer| answer());
     }

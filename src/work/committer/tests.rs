@@ -28,7 +28,7 @@ fn start(store: MemoryStore) -> Setup {
 
 fn delta(amount: u128) -> Delta {
     let entry = sample::entry("123456789012", 0, Hour::containing(Clock::SYSTEM.now()), amount);
-    Delta { folded: vec![entry], events: 1, ..Delta::default() }
+    Delta { entries: vec![entry], events: 1, ..Delta::default() }
 }
 
 fn on_disk(store: &MemoryStore) -> u128 {

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     domain::{
+        product::DimensionIndex,
         time::Timestamp,
-        usage::{self, Placed, TimeBounds, place},
+        usage::{self, Measured, Names, TimeBounds, locate, measure},
     },
     work::{
         committer::Committer,
@@ -92,7 +93,9 @@ impl Application {
             }
             let index = u32::try_from(delta.identified.len()).unwrap();
             let entry = entry(&committer, event, placed);
-            delta.identified.push(Identified { entry, hash: event.key.into(), index });
+            let (hash, usage) = (event.key.into(), entry.usage);
+            delta.identified.push(Identified { hash, usage, entry: index, index });
+            delta.entries.push(Entry { events: 0, ..entry });
         }
         if delta.identified.is_empty() {
             return Some(Vec::new());
@@ -110,7 +113,7 @@ impl Application {
         };
         self.note_recorded(&recorded);
         let is_refused =
-            |index: usize| recorded.refused.iter().any(|(refused, _)| *refused as usize == index);
+            |index: usize| recorded.refused.iter().any(|refused| refused.place as usize == index);
         let counted =
             sent.iter().enumerate().filter(|(index, _)| !is_refused(*index)).map(|(_, event)| event);
         let counted: Vec<&Event> = counted.collect();
@@ -160,7 +163,7 @@ impl Application {
             if let Some(Ok(recorded)) = answer {
                 let message = unacknowledged.pop_front()?;
                 self.note_recorded(&recorded);
-                if !recorded.refused_folds.is_empty() {
+                if !recorded.refused_entries.is_empty() {
                     self.world.trace.fault(format!("the stream's events are refused: {recorded:?}"));
                 }
                 self.note_acknowledged(&committer, &message.events.iter().collect::<Vec<_>>());
@@ -181,9 +184,9 @@ impl Application {
             self.note_sent(event, &placed);
             entry(committer, event, placed)
         };
-        let folded: Vec<Entry> = message.events.iter().map(entry).collect();
+        let entries: Vec<Entry> = message.events.iter().map(entry).collect();
         let mark = Some(Mark { producer: "stream".into(), sequence: message.sequence });
-        Delta { events: folded.len(), folded, mark, ..Delta::default() }
+        Delta { events: entries.len(), entries, mark, ..Delta::default() }
     }
 
     async fn pause(&self, has_time: bool) {
@@ -213,31 +216,26 @@ impl Application {
         }
     }
 
-    fn place(&self, event: &Event) -> Option<Placed> {
+    fn place(&self, event: &Event) -> Option<Measured> {
         let dimension = event.series.dimension(self.world.catalog());
         let tags = match event.key % 3 {
-            1 if dimension.tags => vec![("team", "red")],
-            2 if dimension.tags => vec![("team", "blue")],
-            _ => Vec::new(),
+            1 if dimension.tags => &[("team", "red")][..],
+            2 if dimension.tags => &[("team", "blue")][..],
+            _ => &[],
         };
-        let usage = usage::Event {
-            product: "",
-            customer: CUSTOMERS[event.series.customer].0,
-            dimension: &dimension.name,
-            quantity: event.quantity,
-            time: event.time,
-            event_id: "",
-            subject: "someone",
-            tags,
-        };
-        let placed = place(self.world.catalog(), &BOUNDS, self.world.clock.now(), &usage);
+        let (catalog, customer) = (self.world.catalog(), CUSTOMERS[event.series.customer].0);
+        let names = Names { product: "", customer, dimension: &dimension.name };
+        let Event { quantity, time, .. } = *event;
+        let usage = usage::Event { quantity, time, event_id: "", subject: "someone", tags };
+        let range = BOUNDS.around(self.world.clock.now());
+        let placed = locate(catalog, names).and_then(|located| measure(located.dimension, &range, &usage));
         if placed.is_err() {
             self.world.trace.saw("an event that is refused for now");
         }
         placed.ok()
     }
 
-    fn note_sent(&self, event: &Event, placed: &Placed) {
+    fn note_sent(&self, event: &Event, placed: &Measured) {
         let latest = self.world.latest_hour();
         let time = event.time.unwrap_or_else(|| self.world.clock.now());
         let (key, name, hour) = (event.key, event.series.name(self.world.catalog()), placed.hour);
@@ -279,21 +277,22 @@ impl Application {
     }
 }
 
-fn entry(committer: &Committer, event: &Event, placed: Placed) -> Entry {
+fn entry(committer: &Committer, event: &Event, placed: Measured) -> Entry {
     let key = CUSTOMERS[event.series.customer].0;
     let customer = match committer.roster().read().find(PRODUCT, key) {
         Some(index) => CustomerRef::Known(index),
         None => CustomerRef::New { key: key.into(), identity: identity(event.series.customer) },
     };
     let name = event.series.customer << 8 | event.series.dimension;
+    let subject = placed.is_by_subject().then(|| (name as u128) << 64 | u128::from(event.subject));
     Entry {
-        product: placed.product,
+        product: PRODUCT,
         customer,
-        dimension: placed.dimension,
+        dimension: DimensionIndex(u16::try_from(event.series.dimension).unwrap()),
         hour: placed.hour,
         usage: placed.usage,
         events: 1,
         tags: placed.tags,
-        subject: placed.by_subject.then(|| (name as u128) << 64 | u128::from(event.subject)),
+        subject,
     }
 }

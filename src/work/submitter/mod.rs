@@ -52,7 +52,8 @@ use super::{
 mod tests;
 
 const LOAD_PAGE: usize = 1000;
-const GIVE_UP_PAGE: usize = 1000;
+/// A few milliseconds of the writer's work.
+const GIVE_UP_PAGE: usize = 500;
 /// A batch is taken so long before its call goes out. Noting the attempt takes a few milliseconds now and a few dozen
 /// then: in this time, that does not shift the beat of the calls, which AWS counts by the second.
 const WRITE_AHEAD: Duration = Duration::from_millis(50);
@@ -172,7 +173,7 @@ impl Submitter {
         let mut place: Option<Instant> = None;
         let mut doubt = self.trusted_clock.watch_doubt();
         loop {
-            let now = self.give_up_missed().await?;
+            let (now, are_more_missed) = self.give_up_missed().await?;
             self.publish();
             let may_fly = self.in_flight.len() < self.options.concurrency;
             if place.is_none() && may_fly && (self.outbox.has_due(now) || self.may_probe()) {
@@ -192,6 +193,7 @@ impl Submitter {
                     self.launch(at);
                 }
                 () = self.clock.sleep_until(next_event.unwrap_or(Timestamp::MAX)), if next_event.is_some() => {}
+                () = std::future::ready(()), if are_more_missed => {}
             }
         }
         // Calls under way may still be answered; what is not stays on disk as an unknown outcome.
@@ -203,6 +205,8 @@ impl Submitter {
 
     /// Takes in records that were sealed since the last time.
     async fn load(&mut self) -> Result<(), Stop> {
+        // So that what may go out is among the due as it comes, and not all at once later.
+        self.outbox.promote(self.clock.now());
         loop {
             let (store, after) = (self.store.clone(), self.loaded);
             let page = blocking(move || load::pending_after(&*store, after, LOAD_PAGE)).await;
@@ -218,10 +222,13 @@ impl Submitter {
         }
     }
 
-    fn take_in(&mut self, record: Record, delivery: Delivery) {
+    fn take_in(&mut self, mut record: Record, delivery: Delivery) {
         if self.options.products.contains(&record.product) {
             let Options { catalog, window, .. } = &self.options;
-            let deadline = self.committer.roster().read().deadline(catalog, *window, &record);
+            let roster = self.committer.roster().read();
+            roster.share_texts(catalog, &mut record);
+            let deadline = roster.deadline(catalog, *window, &record);
+            drop(roster);
             self.outbox.insert(Arc::new(record), delivery, deadline);
         }
     }
@@ -354,23 +361,22 @@ impl Submitter {
         }
     }
 
-    /// Ends the records whose deadline has passed: rolled forward, held, or, if zero, expired. Returns the moment of
-    /// the last look, when there was none left. A clock in doubt ends nothing.
-    async fn give_up_missed(&mut self) -> Result<Timestamp, Stop> {
-        loop {
-            let Some(now) = self.trusted_clock.now() else { return Ok(self.clock.now()) };
-            let missed = self.outbox.missed(now, GIVE_UP_PAGE);
-            if missed.is_empty() {
-                return Ok(now);
-            }
-            let settlement = |entry: &Entry| Settlement::Missed(entry.record.clone(), entry.delivery.clone());
-            for settled in self.committer.settle(missed.iter().map(settlement).collect()).await? {
-                note_settled(&settled);
-            }
-            for entry in &missed {
-                self.outbox.remove(entry.record.id);
-            }
+    /// Ends some of the records whose deadline has passed: rolled forward, held, or, if zero, expired. Returns the moment
+    /// of the look, and whether there are more. A clock in doubt ends nothing.
+    async fn give_up_missed(&mut self) -> Result<(Timestamp, bool), Stop> {
+        let Some(now) = self.trusted_clock.now() else { return Ok((self.clock.now(), false)) };
+        let missed = self.outbox.missed(now, GIVE_UP_PAGE);
+        if missed.is_empty() {
+            return Ok((now, false));
         }
+        let settlement = |entry: &Entry| Settlement::Missed(entry.record.clone(), entry.delivery.clone());
+        for settled in self.committer.settle(missed.iter().map(settlement).collect()).await? {
+            note_settled(&settled);
+        }
+        for entry in &missed {
+            self.outbox.remove(entry.record.id);
+        }
+        Ok((now, missed.len() == GIVE_UP_PAGE))
     }
 
     fn publish(&self) {

@@ -57,7 +57,7 @@ impl Agent {
 
     async fn use_some(&self) {
         let entry = sample::entry("123456789012", 0, Hour::containing(self.clock.clock().now()), 7);
-        let delta = Delta { folded: vec![entry], events: 1, ..Delta::default() };
+        let delta = Delta { entries: vec![entry], events: 1, ..Delta::default() };
         self.committer.record(delta).await.unwrap().answer().await.unwrap().unwrap();
     }
 

@@ -4,12 +4,12 @@ use std::fmt::Debug;
 
 use super::{
     keys::{
-        BucketKey, decode_generation, decode_record, decode_roster, decode_tagged, generation, record,
-        roster, tagged_of,
+        BucketKey, RunPart, decode_generation, decode_mark, decode_mark_run, decode_record, decode_roster,
+        decode_tagged, generation, mark, mark_run, record, roster, tagged_of,
     },
     values::{
-        Decided, JournalHead, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text, Value,
-        decode, encode,
+        Decided, JournalHead, MarkRun, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text,
+        Value, decode, decode_hashes, encode, encode_hashes,
     },
 };
 use crate::domain::{
@@ -33,6 +33,8 @@ pub(crate) fn key(data: &[u8]) -> bool {
         b't' => decode_tagged(key).map(|(bucket, tags)| [&tagged_of(bucket), tags].concat()),
         b'c' => decode_roster(key).map(|(product, customer)| roster(product, customer)),
         b'r' => decode_record(key).map(|id| record(id).to_vec()),
+        b'm' => decode_mark(key).map(|(generation, number)| mark(generation, number).to_vec()),
+        b'M' => decode_mark_run(key).map(|(run, part, number)| mark_run(run, part, number).to_vec()),
         // The rest is a hash.
         b'g' => decode_generation(key).map(|number| [&generation(number), &key[4..]].concat()),
         _ => None,
@@ -62,8 +64,17 @@ pub(crate) fn value(data: &[u8]) -> bool {
         b'l' => is_kept::<Line>(bytes),
         b'h' => is_kept::<JournalHead>(bytes),
         b'a' => is_kept::<SignedAmount>(bytes),
+        b'm' => is_kept::<MarkRun>(bytes),
+        b'H' => are_kept(bytes),
         _ => false,
     }
+}
+
+/// Hashes have one way to be written.
+fn are_kept(bytes: &[u8]) -> bool {
+    let Ok(hashes) = decode_hashes(bytes) else { return false };
+    assert_eq!(encode_hashes(&hashes.collect::<Vec<_>>()), bytes);
+    true
 }
 
 /// What is read is written, and read again, as the same; and it does not grow.
@@ -86,6 +97,8 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
         seed(b'c', roster("prod", "acme")),
         seed(b'r', record(RecordId(7)).to_vec()),
         seed(b'g', super::keys::event_id(248_999, u128::MAX / 3).to_vec()),
+        seed(b'm', mark(1_793_620_800, 7).to_vec()),
+        seed(b'M', mark_run(7, RunPart::Filter, 2).to_vec()),
     ]
 }
 
@@ -118,6 +131,8 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'T', &Text("1".to_owned())),
         seed(b'h', &JournalHead { lines: 7, first_line: 2, ..JournalHead::default() }),
         seed(b'a', &SignedAmount(-3)),
+        seed(b'm', &mark_run_value()),
+        [vec![b'H'], encode_hashes(&[7, u128::MAX / 3])].concat(),
     ]);
     seeds
 }
@@ -200,6 +215,18 @@ fn standing() -> Standing {
         closing: Some(Closing { noticed, is_sealed: true }),
         sealed_through: Some(Hour::from_index(498_000)),
         ..Standing::new(sample().identity, Some(noticed), Hour::from_index(497_000))
+    }
+}
+
+fn mark_run_value() -> MarkRun {
+    MarkRun {
+        generation: 1_793_620_800,
+        shard: 3,
+        shards: 64,
+        tier: 1,
+        hashes: 98_000,
+        blocks: 408,
+        lines: 3063,
     }
 }
 

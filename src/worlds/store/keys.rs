@@ -5,7 +5,9 @@
 //! buckets     hour u32 | product len u8, bytes | customer len u8, bytes | dimension bytes
 //! tagged      hour u32 | product len u8, bytes | customer len u8, bytes | dimension len u8, bytes | tags, as a value
 //! subjects    hour u32 | hash of product, customer, dimension and subject, 16 bytes
-//! event_ids   generation u32 | hash of the event's identity, 16 bytes
+//! event_ids   generation u32 | hash of the event's identity, 16 bytes; before there were marks
+//! marks       generation u32 | number of the row u64
+//! mark_runs   number of the run u64 | 0 block, 1 filter | number of the row u32
 //! producers   producer id
 //! records     record id u64
 //! deliveries  record id u64
@@ -28,6 +30,8 @@ pub const SEALING: &[u8] = b"sealing";
 pub const NEXT_RECORD: &[u8] = b"next_record";
 pub const JOURNAL: &[u8] = b"journal";
 pub const HASH_KEY: &[u8] = b"hash_key";
+/// Rows of markers of earlier generations count no more.
+pub const FIRST_GENERATION: &[u8] = b"first_generation";
 
 /// Where a product's records go.
 pub fn destination(product: &str) -> Vec<u8> {
@@ -40,6 +44,23 @@ pub fn aggregate(product: &str, dimension: &str) -> Vec<u8> {
     push_text(&mut key, product);
     key.extend(dimension.as_bytes());
     key
+}
+
+/// The start of the keys of runs of markers that are complete and not replaced.
+pub const RUNS: &[u8] = b"mark_run/";
+
+/// A run of markers that is complete and not replaced.
+pub fn complete_run(run: u64) -> Vec<u8> {
+    [RUNS, &run.to_be_bytes()].concat()
+}
+
+pub fn decode_complete_run(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(RUNS)?.try_into().ok()?))
+}
+
+/// Earlier rows of a generation's markers are in runs.
+pub fn first_mark(generation: u32) -> Vec<u8> {
+    [b"first_mark/", &generation.to_be_bytes()[..]].concat()
 }
 
 /// How a product's customers are known to AWS, now and before.
@@ -170,6 +191,55 @@ pub fn event_id(generation: u32, hash: u128) -> [u8; 20] {
     key
 }
 
+pub fn decode_event_id(key: &[u8]) -> Option<(u32, u128)> {
+    let (generation, hash) = key.split_first_chunk()?;
+    Some((u32::from_be_bytes(*generation), u128::from_be_bytes(hash.try_into().ok()?)))
+}
+
+/// A row of a generation's markers.
+pub fn mark(generation: u32, number: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&generation.to_be_bytes());
+    key[4..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+pub fn decode_mark(key: &[u8]) -> Option<(u32, u64)> {
+    let (generation, number) = key.split_first_chunk()?;
+    Some((u32::from_be_bytes(*generation), u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// What a run of markers consists of, in the order in which it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunPart {
+    Block = 0,
+    Filter = 1,
+}
+
+pub fn mark_run(run: u64, part: RunPart, number: u32) -> [u8; 13] {
+    let mut key = [0; 13];
+    key[..8].copy_from_slice(&run.to_be_bytes());
+    key[8] = part as u8;
+    key[9..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The last key that a run can have.
+pub fn mark_run_end(run: u64) -> [u8; 13] {
+    mark_run(run, RunPart::Filter, u32::MAX)
+}
+
+pub fn decode_mark_run(key: &[u8]) -> Option<(u64, RunPart, u32)> {
+    let (run, rest) = key.split_first_chunk()?;
+    let (part, number) = rest.split_first()?;
+    let part = match part {
+        0 => RunPart::Block,
+        1 => RunPart::Filter,
+        _ => return None,
+    };
+    Some((u64::from_be_bytes(*run), part, u32::from_be_bytes(number.try_into().ok()?)))
+}
+
 /// The start of a generation's keys.
 pub fn generation(generation: u32) -> [u8; 4] {
     generation.to_be_bytes()
@@ -244,11 +314,18 @@ mod tests {
             prop_assert_eq!(decode_record(&record(RecordId(id))), Some(RecordId(id)));
             prop_assert_eq!(decode_generation(&event_id(generation, hash)), Some(generation));
             prop_assert!(event_id(generation, hash).starts_with(&super::generation(generation)));
+            prop_assert_eq!(decode_event_id(&event_id(generation, hash)), Some((generation, hash)));
+            prop_assert!(mark(generation, id).starts_with(&super::generation(generation)));
+            prop_assert_eq!(decode_mark(&mark(generation, id)), Some((generation, id)));
+            prop_assert_eq!(decode_complete_run(&complete_run(id)), Some(id));
+            for part in [RunPart::Block, RunPart::Filter] {
+                prop_assert_eq!(decode_mark_run(&mark_run(id, part, generation)), Some((id, part, generation)));
+            }
         }
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = (BucketKey::decode(&bytes), decode_tagged(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes), decode_series(&bytes));
+            let _ = (decode_event_id(&bytes), decode_mark(&bytes), decode_mark_run(&bytes), BucketKey::decode(&bytes), decode_tagged(&bytes), decode_roster(&bytes), decode_record(&bytes), decode_generation(&bytes), decode_series(&bytes));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Typed reading: what an agent finds at its start, and the ledger's pages.
 
+use std::collections::BTreeMap;
+
 use super::{
     Batch, Pair, Rows, Store, StoreError, Table,
     keys::{self, BucketKey},
     scan_all,
     values::{
-        Decided, JournalHead, Number, Producer, ProductIdentity, SealingState, SignedAmount, Text, Value,
-        decode, encode,
+        Decided, JournalHead, MarkRun, Number, Producer, ProductIdentity, ProductOfRecord, SealingState,
+        SignedAmount, Text, Value, decode, encode,
     },
 };
 use crate::domain::{
@@ -164,7 +166,40 @@ pub fn producers(store: &dyn Rows, mut each: impl FnMut(&str, Producer)) -> Resu
     })
 }
 
-/// The generations of event ids that are on disk, oldest first. One seek each.
+/// The runs of markers that are complete, in order.
+pub fn mark_runs(store: &dyn Rows) -> Result<Vec<(u64, MarkRun)>, StoreError> {
+    let mut runs = Vec::new();
+    let mut from = keys::RUNS.to_vec();
+    loop {
+        let page = store.scan(Table::Meta, &from, PAGE)?;
+        for (key, row) in page.iter().take_while(|(key, _)| key.starts_with(keys::RUNS)) {
+            let number = keys::decode_complete_run(key);
+            let number = number.ok_or_else(|| unreadable("run of event ids", "its key makes no sense"))?;
+            runs.push((number, decode(row)?));
+        }
+        match page.last() {
+            Some((last, _)) if page.len() == PAGE && last.starts_with(keys::RUNS) => {
+                from = [&**last, &[0]].concat();
+            }
+            _ => return Ok(runs),
+        }
+    }
+}
+
+/// The first row of a generation's markers that are in no run.
+pub fn first_mark(store: &dyn Rows, generation: u32) -> Result<u64, StoreError> {
+    let first =
+        read::<Number>(store, Table::Meta, &keys::first_mark(generation))?.map_or(0, |number| number.0);
+    u64::try_from(first).map_err(|_| unreadable("number of event ids", "it is too large"))
+}
+
+/// The first generation of markers whose rows count.
+pub fn first_generation(store: &dyn Rows) -> Result<u32, StoreError> {
+    let first = read::<Number>(store, Table::Meta, keys::FIRST_GENERATION)?.map_or(0, |number| number.0);
+    u32::try_from(first).map_err(|_| unreadable("generation of event ids", "it is too large"))
+}
+
+/// The generations of event ids that are on disk in the old table, oldest first. One seek each.
 pub fn generations(store: &dyn Rows) -> Result<Vec<u32>, StoreError> {
     let mut found = Vec::new();
     let mut from = keys::generation(0);
@@ -185,12 +220,48 @@ pub fn pending_after(
     limit: usize,
 ) -> Result<Vec<(Record, Delivery)>, StoreError> {
     let from = keys::record(RecordId(after.0.saturating_add(1)));
-    let mut pending = Vec::new();
-    for (key, value) in store.scan(Table::Records, &from, limit)? {
-        let delivery = read(store, Table::Deliveries, &key)?.unwrap_or_default();
-        pending.push((decode(&value)?, delivery));
+    let rows = store.scan(Table::Records, &from, limit)?;
+    let Some((last, _)) = rows.last() else { return Ok(Vec::new()) };
+    let mut deliveries = deliveries(store, &from, last)?;
+    let pending = |(key, value): &Pair| Ok((decode(value)?, deliveries.remove(key).unwrap_or_default()));
+    rows.iter().map(pending).collect()
+}
+
+/// What has been tried, by the records' keys, from one key to another.
+fn deliveries(
+    store: &dyn Rows,
+    from: &[u8],
+    last: &[u8],
+) -> Result<BTreeMap<Box<[u8]>, Delivery>, StoreError> {
+    let (mut found, mut from) = (BTreeMap::new(), from.to_vec());
+    loop {
+        let page = store.scan(Table::Deliveries, &from, PAGE)?;
+        let is_whole = page.len() < PAGE;
+        for (key, value) in page {
+            if *key > *last {
+                return Ok(found);
+            }
+            from = [&key, &[0][..]].concat();
+            found.insert(key, decode(&value)?);
+        }
+        if is_whole {
+            return Ok(found);
+        }
     }
-    Ok(pending)
+}
+
+/// How many records are pending, by product code.
+pub fn pending_by_product(store: &dyn Rows) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut products: BTreeMap<String, u64> = BTreeMap::new();
+    scan_all(store, Table::Records, &[], |_, value| {
+        let ProductOfRecord(product) = decode(value)?;
+        match products.get_mut(&product) {
+            Some(records) => *records += 1,
+            None => _ = products.insert(product, 1),
+        }
+        Ok(())
+    })?;
+    Ok(products)
 }
 
 /// Settled records of the ledger or the held ones, with numbers from `from` on, in order, at most `limit`.
@@ -282,6 +353,29 @@ mod tests {
         assert_eq!(delivery(&store, id).unwrap(), None, "it is not pending");
         put(Table::Records, encode(&crate::domain::record::tests::sample(7)));
         assert_eq!(delivery(&store, id).unwrap(), Some(attempted));
+    }
+
+    #[test]
+    fn pending_records_come_with_what_was_tried_for_each() {
+        let (store, mut batch) = (MemoryStore::default(), Batch::default());
+        let tried = Delivery::default().attempted();
+        for id in 1..=9 {
+            let (record, key) = (crate::domain::record::tests::sample(id), keys::record(RecordId(id)));
+            batch.put(Table::Records, key, encode(&record));
+            if id % 3 == 0 {
+                batch.put(Table::Deliveries, key, encode(&tried));
+            }
+        }
+        // Whatever lies there without a record.
+        for id in [0, 10, 11] {
+            batch.put(Table::Deliveries, keys::record(RecordId(id)), encode(&tried));
+        }
+        store.commit(batch).unwrap();
+        let page = pending_after(&store, RecordId(1), 7).unwrap();
+        let tried: Vec<_> = page.iter().map(|(record, tried)| (record.id.0, tried.attempts)).collect();
+        assert_eq!(tried, [(2, 0), (3, 1), (4, 0), (5, 0), (6, 1), (7, 0), (8, 0)]);
+        assert_eq!(pending_after(&store, RecordId(9), 7).unwrap(), []);
+        assert_eq!(pending_by_product(&store).unwrap(), [("prod".to_owned(), 9)].into());
     }
 
     #[test]

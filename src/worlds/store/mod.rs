@@ -28,8 +28,12 @@ pub enum Table {
     Tagged,
     /// Markers of the subjects that open buckets have counted, by hour.
     Subjects,
-    /// Markers of events that were counted, by generation.
+    /// Markers of events, as they were kept before there were `Marks`. Read once, and emptied.
     EventIds,
+    /// Markers of events that were counted: those of each commit in one row.
+    Marks,
+    /// The same markers, sorted, in runs that are searched.
+    MarkRuns,
     /// The last sequence of each stream's producer.
     Producers,
     /// Records that AWS has not accepted yet. Written once, at the seal.
@@ -52,12 +56,14 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Buckets,
         Self::Tagged,
         Self::Subjects,
         Self::EventIds,
+        Self::Marks,
+        Self::MarkRuns,
         Self::Producers,
         Self::Records,
         Self::Deliveries,
@@ -76,6 +82,8 @@ impl Table {
             Self::Tagged => "tagged",
             Self::Subjects => "subjects",
             Self::EventIds => "event_ids",
+            Self::Marks => "marks",
+            Self::MarkRuns => "mark_runs",
             Self::Producers => "producers",
             Self::Records => "records",
             Self::Deliveries => "deliveries",
@@ -101,6 +109,8 @@ enum Change {
     Delete(Table, Vec<u8>),
     /// Everything from the first key up to but not including the second.
     DeleteRange(Table, Vec<u8>, Vec<u8>),
+    /// Everything from the first key to the second, both included, as far as it is no trouble.
+    Discard(Table, Vec<u8>, Vec<u8>),
 }
 
 impl Batch {
@@ -116,6 +126,12 @@ impl Batch {
         self.changes.push(Change::DeleteRange(table, from.into(), to.into()));
     }
 
+    /// Gives up rows that no one reads any more, from the first key to the second, both included. Once the batch is on
+    /// disk, the store frees what it can without writing; the others stay as they are, and come up in scans.
+    pub fn discard(&mut self, table: Table, from: impl Into<Vec<u8>>, through: impl Into<Vec<u8>>) {
+        self.changes.push(Change::Discard(table, from.into(), through.into()));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
@@ -126,7 +142,7 @@ impl Batch {
         self.changes.iter().filter_map(|change| match change {
             Change::Put(table, key, value) => Some((*table, &**key, Some(&**value))),
             Change::Delete(table, key) => Some((*table, &**key, None)),
-            Change::DeleteRange(..) => None,
+            Change::DeleteRange(..) | Change::Discard(..) => None,
         })
     }
 }
@@ -139,7 +155,26 @@ pub trait Rows {
 
     /// At most `limit` pairs in key order, from `from` on, `from` included.
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// All pairs in key order, from `from` on, `from` included.
+    fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        const PAGE: usize = 1000;
+        let mut from = from.to_vec();
+        loop {
+            let page = self.scan(table, &from, PAGE)?;
+            for (key, value) in &page {
+                each(key, value)?;
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat(),
+                _ => return Ok(()),
+            }
+        }
+    }
 }
+
+/// Takes a key and its value.
+pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
 
 pub trait Store: Rows + Send + Sync + 'static {
     /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
@@ -185,26 +220,12 @@ pub enum StoreError {
     Unreadable { what: &'static str, why: String },
 }
 
-/// All pairs of a table from `from` on, page by page.
+/// All pairs of a table from `from` on.
 pub fn scan_all(
     store: &dyn Rows,
     table: Table,
     from: &[u8],
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    const PAGE: usize = 1000;
-    let mut from = from.to_vec();
-    loop {
-        let page = store.scan(table, &from, PAGE)?;
-        for (key, value) in &page {
-            each(key, value)?;
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => {
-                from = last.to_vec();
-                from.push(0);
-            }
-            _ => return Ok(()),
-        }
-    }
+    store.visit(table, from, &mut each)
 }

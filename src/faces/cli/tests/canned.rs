@@ -46,6 +46,7 @@ pub(in crate::faces::cli) fn summary() -> Summary {
         accepting: true,
         fault: String::new(),
         clock_fault: String::new(),
+        sandbox: false,
         products: vec![ProductSummary {
             code: "prod".to_owned(),
             identity: "account".to_owned(),

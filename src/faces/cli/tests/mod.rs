@@ -53,6 +53,10 @@ fn the_commands_of_the_interface_are_understood() {
         "tallyman emit --customer acme --dimension requests",
         "tallyman emit --customer acme --dimension gb --quantity 5 --product p --event-id e --count 9 --timeout 1m",
         "tallyman emit --customer acme --dimension gb --no-event-id --time 2026-11-22T10:00:00Z",
+        "tallyman bench --dimension requests --address unix:/run/tallyman.sock --output json",
+        "tallyman bench --dimension requests,gb --mode unary --batch 100 --in-flight 64 --connections 2 --ids",
+        "tallyman bench --dimension gb --rate 50000 --duration 1m --events 9 --customers 5 --customer-prefix c-",
+        "tallyman bench --dimension gb --product p --quantity 7 --yes-bill-this",
     ];
     for line in lines {
         parsed(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -82,6 +86,11 @@ fn wrong_usage_is_64_and_asking_for_help_is_no_fault() {
         "tallyman emit --customer acme",
         "tallyman emit --customer acme --dimension gb --event-id e --no-event-id",
         "tallyman emit --customer acme --dimension gb --quantity -1",
+        "tallyman bench",
+        "tallyman bench --dimension gb --mode fast",
+        "tallyman bench --dimension gb --batch 0",
+        "tallyman bench --dimension gb --duration 2h",
+        "tallyman bench --dimension gb --connections 0",
     ];
     for line in wrong {
         let error = parsed(line).expect_err(line);
@@ -103,6 +112,8 @@ fn the_defaults_are_those_of_the_interface() {
     assert_eq!(sandbox.listen, SocketAddr::from(([127, 0, 0, 1], 7460)));
     let help = Cli::command().find_subcommand_mut("status").unwrap().render_long_help().to_string();
     assert!(help.contains("127.0.0.1:7450"), "{help}");
+    let help = Cli::command().find_subcommand_mut("bench").unwrap().render_long_help().to_string();
+    assert!(help.contains("real usage, which an agent bills"), "{help}");
 }
 
 #[derive(Debug)]

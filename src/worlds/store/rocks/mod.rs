@@ -13,16 +13,28 @@ use std::{
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
-    Direction, ErrorKind, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    Direction, ErrorKind, IteratorMode, MemtableFactory, Options, ReadOptions, Snapshot, WriteBatch,
+    WriteOptions,
 };
 
-use super::{Batch, Change, Pair, Rows, Store, StoreError, Table};
+use super::{Batch, Change, Pair, Rows, Store, StoreError, Table, Visitor};
 
 /// Memory for blocks read from disk, and for writes that are not in table files yet. Small, since a sidecar shares
 /// its pod with the application: open buckets are in memory anyway, and the rest is read seldom.
 const BLOCK_CACHE_BYTES: usize = 8 << 20;
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// Of the tables that a seal writes, a row or two for each bucket: larger files, fewer compactions beside it.
+const SEAL_BUFFER_BYTES: usize = 16 << 20;
+/// Of all tables together.
+const WRITE_BUFFERS_BYTES: usize = 64 << 20;
+/// Runs of markers are written by the megabyte: larger files, and fewer of them.
+const RUNS_WRITE_BUFFER_BYTES: usize = 16 << 20;
+/// What is read again after a crash, in a fraction of a second.
 const MAX_WAL_BYTES: u64 = 64 << 20;
+/// Table files go to disk in pieces of this size: one sync of a whole file would hold up the syncs of commits.
+const BYTES_PER_SYNC: u64 = 512 << 10;
+/// Where half of so many rows in a row are deleted, the file is compacted soon: a start reads past them all.
+const DELETED_ROWS: usize = 1024;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
 pub struct RocksStore {
@@ -87,14 +99,29 @@ impl Reader<'_> {
 
 impl Rows for Reader<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = self.db.get_cf_opt(family(self.db, table), key, &self.options());
+        let Some(family) = table_of(self.db, table) else { return Ok(None) };
+        let value = self.db.get_cf_opt(family, key, &self.options());
         value.map_err(|error| engine("read from", &error))
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        let Some(family) = table_of(self.db, table) else { return Ok(Vec::new()) };
         let start = IteratorMode::From(from, Direction::Forward);
-        let pairs = self.db.iterator_cf_opt(family(self.db, table), self.options(), start);
+        let pairs = self.db.iterator_cf_opt(family, self.options(), start);
         pairs.take(limit).collect::<Result<_, _>>().map_err(|error| engine("read from", &error))
+    }
+
+    fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        let mut options = self.options();
+        options.fill_cache(false);
+        let Some(family) = table_of(self.db, table) else { return Ok(()) };
+        let mut rows = self.db.raw_iterator_cf_opt(family, options);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            each(key, value)?;
+            rows.next();
+        }
+        rows.status().map_err(|error| engine("read from", &error))
     }
 }
 
@@ -106,7 +133,10 @@ fn open_for_reading(folder: &Path) -> Result<DB, rocksdb::Error> {
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    DB::open_cf_descriptors_read_only(&options, folder, families(), false)
+    // A folder that no agent of this version has opened yet lacks the tables that are new in it.
+    let there = DB::list_cf(&options, folder)?;
+    let families = families().filter(|family| there.iter().any(|name| name == family.name()));
+    DB::open_cf_descriptors_read_only(&options, folder, families, false)
 }
 
 fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
@@ -116,7 +146,12 @@ fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
 }
 
 fn family(db: &DB, table: Table) -> &ColumnFamily {
-    db.cf_handle(table.name()).unwrap_or_else(|| unreachable!("every table was opened"))
+    table_of(db, table).unwrap_or_else(|| unreachable!("every table was opened"))
+}
+
+/// `None` for one that is newer than a folder that is only read.
+fn table_of(db: &DB, table: Table) -> Option<&ColumnFamily> {
+    db.cf_handle(table.name())
 }
 
 fn database_options() -> Options {
@@ -124,8 +159,12 @@ fn database_options() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
+    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_bytes_per_sync(BYTES_PER_SYNC);
     options.set_max_background_jobs(2);
-    options.set_max_open_files(256);
+    // A hundred million markers are in about 130 files. RocksDB keeps open ones in 64 groups, and closes one as soon as a
+    // group is full.
+    options.set_max_open_files(768);
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     // A torn end of the log was never acknowledged. A fault anywhere else is for a person to see: refuse to open.
@@ -133,6 +172,8 @@ fn database_options() -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     // Also refuse a log that is missing or too short, if another one follows it.
     options.set_track_and_verify_wals_in_manifest(true);
+    // There is one writer, and not every kind of write buffer takes more.
+    options.set_allow_concurrent_memtable_write(false);
     options
 }
 
@@ -145,9 +186,54 @@ fn table_options(table: Table, cache: &Cache) -> Options {
     }
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    let is_sealed_into = matches!(
+        table,
+        Table::Buckets | Table::Records | Table::Outstanding | Table::Journal | Table::Receipts
+    );
+    options.set_write_buffer_size(if is_sealed_into { SEAL_BUFFER_BYTES } else { WRITE_BUFFER_BYTES });
+    if table == Table::Buckets {
+        // A row is written again and again, and read when an agent starts: to be in order is for the flush to see to.
+        options.set_memtable_factory(MemtableFactory::Vector);
+    }
+    if matches!(table, Table::Buckets | Table::Records | Table::Deliveries) {
+        // Their rows come and go with each hour.
+        options.add_compact_on_deletion_collector_factory(DELETED_ROWS, DELETED_ROWS / 2, 0.5);
+    }
     options.set_compression_type(DBCompressionType::Lz4);
+    match table {
+        Table::Marks => in_sequence(&mut options),
+        Table::MarkRuns => {
+            in_sequence(&mut options);
+            // Whoever looks for a hash reads one block and never comes back: the cache is for other tables.
+            blocks.disable_cache();
+            // One entry for each block of 4 KiB stays in memory: without what it shares with the one before.
+            blocks.set_index_block_restart_interval(16);
+            options.set_block_based_table_factory(&blocks);
+            options.set_write_buffer_size(RUNS_WRITE_BUFFER_BYTES);
+        }
+        Table::Meta
+        | Table::Buckets
+        | Table::Tagged
+        | Table::Subjects
+        | Table::EventIds
+        | Table::Producers
+        | Table::Records
+        | Table::Deliveries
+        | Table::Receipts
+        | Table::Held
+        | Table::Decisions
+        | Table::Journal
+        | Table::Outstanding
+        | Table::Roster => {}
+    }
     options
+}
+
+/// For rows of hashes that are written once, in the order of their keys: files do not overlap, and compactions move them
+/// down as they are.
+fn in_sequence(options: &mut Options) {
+    // Hashes are random.
+    options.set_compression_type(DBCompressionType::None);
 }
 
 /// Keeps a second agent out of the data folder.
@@ -233,6 +319,10 @@ impl Rows for RocksStore {
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
         Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
     }
+
+    fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        Reader { db: &self.db, snapshot: None }.visit(table, from, each)
+    }
 }
 
 impl Rows for RocksFolder {
@@ -243,23 +333,34 @@ impl Rows for RocksFolder {
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
         Reader { db: &self.db, snapshot: None }.scan(table, from, limit)
     }
+
+    fn visit(&self, table: Table, from: &[u8], each: &mut Visitor<'_>) -> Result<(), StoreError> {
+        Reader { db: &self.db, snapshot: None }.visit(table, from, each)
+    }
 }
 
 impl Store for RocksStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let mut writes = WriteBatch::default();
+        let (mut writes, mut discarded) = (WriteBatch::default(), Vec::new());
+        let mut families = [None; Table::ALL.len()];
+        let mut family =
+            |table: Table| *families[table as usize].get_or_insert_with(|| family(&self.db, table));
         for change in batch.changes {
             match change {
-                Change::Put(table, key, value) => writes.put_cf(family(&self.db, table), key, value),
-                Change::Delete(table, key) => writes.delete_cf(family(&self.db, table), key),
-                Change::DeleteRange(table, from, to) => {
-                    writes.delete_range_cf(family(&self.db, table), from, to);
-                }
+                Change::Put(table, key, value) => writes.put_cf(family(table), key, value),
+                Change::Delete(table, key) => writes.delete_cf(family(table), key),
+                Change::DeleteRange(table, from, to) => writes.delete_range_cf(family(table), from, to),
+                Change::Discard(table, from, through) => discarded.push((table, from, through)),
             }
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
         self.db.write_opt(writes, &options).map_err(|error| engine("write to", &error))?;
+        for (table, from, through) in discarded {
+            // Whole files only: a range that is marked as deleted would have its neighbours rewritten.
+            let freed = self.db.delete_file_in_range_cf(family(table), from, through);
+            freed.map_err(|error| engine("free files of", &error))?;
+        }
         self.lock.check()
     }
 

@@ -6,6 +6,7 @@
 mod bucket;
 mod customer;
 mod journal;
+mod marks;
 mod record;
 
 use prost::Message;
@@ -15,7 +16,8 @@ use crate::domain::time::{Hour, Timestamp};
 
 pub use customer::ProductIdentity;
 pub use journal::{JournalHead, SignedAmount};
-pub use record::Decided;
+pub use marks::{MarkRun, decode_hashes, encode_hashes};
+pub use record::{Decided, ProductOfRecord};
 
 /// The version that this code writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
@@ -34,7 +36,7 @@ pub fn encode<V: Value>(value: &V) -> Vec<u8> {
     let stored = value.to_stored();
     let mut bytes = Vec::with_capacity(1 + stored.encoded_len());
     bytes.push(VERSION);
-    bytes.extend(stored.encode_to_vec());
+    stored.encode_raw(&mut bytes);
     bytes
 }
 

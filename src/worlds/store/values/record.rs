@@ -141,6 +141,29 @@ impl Value for Record {
     }
 }
 
+/// Of a record's value the product's code alone: all that a start needs of a million of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProductOfRecord(pub String);
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StoredProductOfRecord {
+    #[prost(string, tag = "2")]
+    product: String,
+}
+
+impl Value for ProductOfRecord {
+    type Stored = StoredProductOfRecord;
+    const WHAT: &'static str = Record::WHAT;
+
+    fn to_stored(&self) -> StoredProductOfRecord {
+        StoredProductOfRecord { product: self.0.clone() }
+    }
+
+    fn from_stored(stored: StoredProductOfRecord) -> Result<Self, String> {
+        Ok(Self(stored.product))
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StoredDelivery {
     #[prost(uint32, tag = "1")]

@@ -53,6 +53,7 @@ fn apply(contents: &mut Contents, batch: &Batch) {
             Change::DeleteRange(table, from, to) => {
                 contents.retain(|(of, key), _| *of != table || *key < from || *key >= to);
             }
+            Change::Discard(..) => {}
         }
     }
 }
@@ -143,5 +144,43 @@ fn nothing_is_acknowledged_in_a_folder_that_was_deleted_or_moved() {
     for store in stores {
         let fault = store.commit(some_batch(0, &mut Rng::with_seed(1))).unwrap_err();
         assert!(matches!(fault, StoreError::Gone { .. }), "{fault}");
+    }
+}
+
+#[test]
+fn a_folder_that_lacks_the_newest_tables_can_be_read_and_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = RocksStore::open(folder.path()).unwrap();
+    store.commit(some_batch(0, &mut Rng::with_seed(1))).unwrap();
+    for table in [Table::Marks, Table::MarkRuns] {
+        store.db.drop_cf(table.name()).unwrap();
+    }
+    drop(store);
+    let older = RocksFolder::open(folder.path()).unwrap();
+    assert_eq!(older.get(Table::Marks, &[1]).unwrap(), None);
+    assert_eq!(older.scan(Table::MarkRuns, &[], 10).unwrap(), []);
+    assert_eq!(older.scan(Table::EventIds, &[], 10).unwrap().len(), 1);
+    drop(older);
+    let store = RocksStore::open(folder.path()).unwrap();
+    assert_eq!(store.get(Table::Marks, &[1]).unwrap(), None);
+}
+
+#[test]
+fn rows_that_are_discarded_may_go_and_their_neighbours_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(folder.path()).unwrap();
+    let runs = family(&store.db, Table::MarkRuns);
+    for key in 0..6_u8 {
+        let mut batch = Batch::default();
+        batch.put(Table::MarkRuns, [key], vec![key; 100]);
+        store.commit(batch).unwrap();
+        store.db.flush_cf(runs).unwrap();
+    }
+    store.db.compact_range_cf(runs, None::<&[u8]>, None::<&[u8]>);
+    let mut batch = Batch::default();
+    batch.discard(Table::MarkRuns, [1], [4]);
+    store.commit(batch).unwrap();
+    for kept in [0, 5] {
+        assert_eq!(store.get(Table::MarkRuns, &[kept]).unwrap(), Some(vec![kept; 100]));
     }
 }

@@ -8,7 +8,14 @@
     reason = "generated"
 )]
 
+pub mod raw;
+
 tonic::include_proto!("tallyman.v1");
+
+/// `UsageService`, served without prost building a value for each event.
+pub mod served {
+    tonic::include_proto!("served/tallyman.v1");
+}
 
 /// The compiled proto, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tallyman.v1.descriptors.bin"));

@@ -1,10 +1,15 @@
 //! The known customers. The committer changes it; everyone may read it.
 
+mod places;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
+    hash::BuildHasher,
+    ops::Bound,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use crate::domain::{
@@ -15,6 +20,8 @@ use crate::domain::{
     record::Record,
     time::Timestamp,
 };
+
+use places::Places;
 
 /// A customer's place in the roster. Valid for one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +42,12 @@ pub struct Roster {
 #[derive(Debug, Default)]
 pub struct Inner {
     customers: Vec<Customer>,
-    by_key: HashMap<ProductIndex, HashMap<Arc<str>, CustomerIndex>>,
-    by_identity: HashMap<(ProductIndex, Identity), CustomerIndex>,
+    /// By product and key, and by product and identity.
+    by_key: Places,
+    by_identity: Places,
+    hasher: RandomState,
+    /// Each product's, in the order of their keys.
+    in_order: BTreeMap<ProductIndex, BTreeMap<Arc<str>, CustomerIndex>>,
 }
 
 /// Two customers with one identity would be billed into one slot, and one of the amounts would be lost.
@@ -66,7 +77,9 @@ impl Inner {
     }
 
     pub fn find(&self, product: ProductIndex, key: &str) -> Option<CustomerIndex> {
-        self.by_key.get(&product)?.get(key).copied()
+        let is_it =
+            |index| self.get(index).is_some_and(|known| known.product == product && *known.key == *key);
+        self.by_key.find(self.hasher.hash_one((product, key)), is_it)
     }
 
     pub fn get(&self, index: CustomerIndex) -> Option<&Customer> {
@@ -78,6 +91,22 @@ impl Inner {
         self.find(catalog.find(&record.product)?, &record.customer)
     }
 
+    /// Lets a record that was read share the texts that are in memory anyway.
+    pub fn share_texts(&self, catalog: &Catalog, record: &mut Record) {
+        let Some(customer) = self.of_record(catalog, record).and_then(|index| self.get(index)) else {
+            return;
+        };
+        let Some(product) = catalog.product(customer.product) else { return };
+        record.product = product.code.clone();
+        record.customer = customer.key.clone();
+        if let Some(dimension) = product.dimensions.iter().find(|known| known.name == record.dimension) {
+            record.dimension = dimension.name.clone();
+        }
+        if let Some(identity) = customer.standing.identities().find(|known| **known == record.identity) {
+            record.identity = identity.clone();
+        }
+    }
+
     /// The first moment at which AWS refuses a record: a closing customer's is at the end of its last hour.
     pub fn deadline(&self, catalog: &Catalog, window: Window, record: &Record) -> Timestamp {
         let customer = self.of_record(catalog, record).and_then(|index| self.get(index));
@@ -86,19 +115,24 @@ impl Inner {
     }
 
     pub fn count(&self, product: ProductIndex) -> usize {
-        self.by_key.get(&product).map_or(0, HashMap::len)
+        self.in_order.get(&product).map_or(0, BTreeMap::len)
     }
 
     /// A product's customers in the order of their keys, those after `after`.
     pub fn page(&self, product: ProductIndex, after: &str, limit: usize) -> Vec<Customer> {
-        let keys = self.by_key.get(&product).into_iter().flatten();
-        let sorted: BTreeMap<_, _> = keys.filter(|(key, _)| ***key > *after).collect();
-        sorted.values().filter_map(|index| self.get(**index)).take(limit).cloned().collect()
+        self.after(product, Some(after)).take(limit).map(|(_, customer)| customer.clone()).collect()
     }
 
-    /// Every customer's place.
-    pub fn indices(&self) -> impl Iterator<Item = CustomerIndex> + use<> {
-        (0..u32::try_from(self.customers.len()).unwrap_or(u32::MAX)).map(CustomerIndex)
+    /// A product's customers in the order of their keys, all or those after a key.
+    pub fn after(
+        &self,
+        product: ProductIndex,
+        key: Option<&str>,
+    ) -> impl Iterator<Item = (CustomerIndex, &Customer)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let customers = self.in_order.get(&product).into_iter();
+        let indices = customers.flat_map(move |keys| keys.range::<str, _>((from, Bound::Unbounded)));
+        indices.filter_map(|(_, index)| Some((*index, self.get(*index)?)))
     }
 
     /// Who else, if anyone, has `identity`.
@@ -108,32 +142,52 @@ impl Inner {
         key: &str,
         identity: &Identity,
     ) -> Result<(), IdentityTaken> {
-        let holder = self.by_identity.get(&(product, identity.clone())).and_then(|index| self.get(*index));
-        match holder {
+        match self.holder(product, identity).and_then(|index| self.get(index)) {
             Some(other) if &*other.key != key => Err(IdentityTaken { other: other.key.clone() }),
             _ => Ok(()),
         }
     }
 
     /// Adds the customer, or replaces the one with its key.
-    pub fn put(&mut self, customer: Customer) -> Result<CustomerIndex, IdentityTaken> {
+    pub fn put(&mut self, mut customer: Customer) -> Result<CustomerIndex, IdentityTaken> {
         let product = customer.product;
         for identity in customer.standing.identities() {
             self.check_identity(product, &customer.key, identity)?;
         }
-        let identities: Vec<Identity> = customer.standing.identities().cloned().collect();
+        customer.standing.identity.share(&customer.key);
         let index = match self.find(product, &customer.key) {
             Some(index) => {
-                let before = std::mem::replace(&mut self.customers[index.0 as usize], customer);
-                for identity in before.standing.identities() {
-                    self.by_identity.remove(&(product, identity.clone()));
-                }
+                self.forget_identities(index);
+                self.customers[index.0 as usize] = customer;
                 index
             }
             None => self.append(customer),
         };
-        self.by_identity.extend(identities.into_iter().map(|identity| ((product, identity), index)));
+        self.note_identities(index);
         Ok(index)
+    }
+
+    fn holder(&self, product: ProductIndex, identity: &Identity) -> Option<CustomerIndex> {
+        let is_it = |index| {
+            self.get(index).is_some_and(|known: &Customer| {
+                known.product == product && known.standing.identities().any(|its| its == identity)
+            })
+        };
+        self.by_identity.find(self.hasher.hash_one((product, identity)), is_it)
+    }
+
+    fn note_identities(&mut self, index: CustomerIndex) {
+        let Customer { product, standing, .. } = &self.customers[index.0 as usize];
+        for identity in standing.identities() {
+            self.by_identity.insert(self.hasher.hash_one((product, identity)), index);
+        }
+    }
+
+    fn forget_identities(&mut self, index: CustomerIndex) {
+        let Customer { product, standing, .. } = &self.customers[index.0 as usize];
+        for identity in standing.identities() {
+            self.by_identity.remove(self.hasher.hash_one((product, identity)), index);
+        }
     }
 
     /// Changes how a customer stands, but not who it is.
@@ -145,7 +199,8 @@ impl Inner {
 
     fn append(&mut self, customer: Customer) -> CustomerIndex {
         let index = CustomerIndex(u32::try_from(self.customers.len()).unwrap_or(u32::MAX));
-        self.by_key.entry(customer.product).or_default().insert(customer.key.clone(), index);
+        self.by_key.insert(self.hasher.hash_one((customer.product, &*customer.key)), index);
+        self.in_order.entry(customer.product).or_default().insert(customer.key.clone(), index);
         self.customers.push(customer);
         index
     }
@@ -154,7 +209,10 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::sample::customer;
+    use crate::{
+        domain::record::{MissedPolicy, tests::sample as record},
+        work::sample::{customer, rules},
+    };
 
     #[test]
     fn one_identity_belongs_to_one_customer() {
@@ -170,6 +228,18 @@ mod tests {
             "a customer may change its identity"
         );
         assert!(roster.put(customer("other", "000000000001")).is_ok(), "what it had is free again");
+    }
+
+    #[test]
+    fn a_record_shares_the_texts_of_its_customer_and_stays_as_it_is() {
+        let catalog: &Catalog = &rules(MissedPolicy::Hold).catalog;
+        let (mut roster, mut shared) = (Inner::default(), record(7));
+        roster.put(customer("acme", "123456789012")).unwrap();
+        roster.share_texts(catalog, &mut shared);
+        assert_eq!(shared, record(7));
+        let acme = roster.get(CustomerIndex(0)).unwrap();
+        assert!(Arc::ptr_eq(&shared.customer, &acme.key));
+        assert!(Arc::ptr_eq(&shared.product, &catalog.product(ProductIndex(0)).unwrap().code));
     }
 
     #[test]

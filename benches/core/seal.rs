@@ -1,0 +1,37 @@
+//! A bucket becomes a record.
+
+use std::{hint::black_box, num::NonZeroU64};
+
+use criterion::Criterion;
+use tallyman::domain::{
+    bucket::{Bucket, Carried, Usage},
+    identity::Identity,
+    product::{Aggregate, Dimension},
+    quantity::{Rounding, Unit},
+    record::RecordId,
+    seal::{Billed, Occasion, seal},
+};
+
+use crate::hour;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let billed = Billed {
+        product: "prod".into(),
+        customer: "acme".into(),
+        identity: Identity::Account { account_id: "123456789012".into() },
+        since: None,
+    };
+    let unit = Unit::new(NonZeroU64::new(1_000_000_000).unwrap(), 3).unwrap();
+    let (aggregate, rounding) = (Aggregate::Sum, Rounding::Down);
+    let dimension = Dimension { name: "gb_out".into(), aggregate, unit, rounding, tags: false };
+    let bucket = Bucket {
+        usage: Usage::Sum(123_456_789_012),
+        events: 7,
+        carried: Carried::from_origin(hour().previous(), 999_999),
+        ..Bucket::new(aggregate)
+    };
+    let occasion = Occasion { hour: hour(), claims_zero: true, is_last: false };
+    criterion.bench_function("seal one bucket", |bencher| {
+        bencher.iter(|| seal(RecordId(1), occasion, &billed, &dimension, black_box(&bucket)));
+    });
+}
