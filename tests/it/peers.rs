@@ -15,27 +15,10 @@ use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},
     clock_at,
     events::{ACME, billed_units, event, record},
-    eventually, sandbox,
+    eventually,
+    python::{interpreter, python, root},
+    sandbox,
 };
-
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
-}
-
-/// The Python of the tests' virtual environment, which `make test` sets up.
-fn interpreter() -> PathBuf {
-    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = || of("XDG_CACHE_HOME").unwrap_or_else(|| of("HOME").unwrap().join(".cache"));
-    let python = of("TALLYMAN_TEST_PYTHON").unwrap_or_else(|| cache().join("tallyman/venv/bin/python"));
-    assert!(python.exists(), "{} is missing: run `make setup`", python.display());
-    python
-}
-
-fn python(script: &str) -> Command {
-    let mut command = Command::new(interpreter());
-    command.arg(root().join(script));
-    command
-}
 
 fn passes(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
