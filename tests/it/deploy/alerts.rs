@@ -1,6 +1,9 @@
 //! Each alert fires on what a running agent tells when its condition is provoked, and no other alert does.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value, json};
 use tallyman::{base::clock::ClockSpec, faces::sandbox::Faults};
@@ -8,7 +11,7 @@ use tonic::Code;
 
 use super::passes;
 use crate::support::{
-    agent::{ACCOUNT_PRODUCT, Home},
+    agent::{ACCOUNT_PRODUCT, Agent, Home},
     clock_at,
     events::{ACME, GLOBEX, event, record},
     eventually,
@@ -42,7 +45,11 @@ async fn told(home: &Home, condition: impl Fn(&Metrics) -> bool) -> Metrics {
 async fn fire(home: &Home, metrics: Metrics, alerts: &[&str]) {
     let now = home.summary().await.map_or(0, |summary| summary.now_unix_seconds);
     let file = home.path().join("metrics");
-    fs::write(&file, metrics.0).unwrap();
+    // How full this machine's own disk is, no agent can help.
+    let is_of_the_disk = |line: &&str| line.starts_with("tallyman_disk_");
+    let is_about_the_disk = alerts.iter().any(|alert| alert.starts_with("TallymanDisk"));
+    let lines = metrics.0.lines().filter(|line| is_about_the_disk || !is_of_the_disk(line));
+    fs::write(&file, lines.collect::<Vec<_>>().join("\n")).unwrap();
     let mut check = python("tests/deploy/fires.py");
     check.arg("--metrics").arg(file).args(["--now", &now.to_string()]).args(alerts);
     passes(&mut check);
@@ -132,6 +139,117 @@ async fn a_clock_that_differs_from_aws_fires() {
     })
     .await;
     fire(&home, metrics, &["TallymanClock"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_that_nobody_seals_fires_the_deadlines_though_no_record_waits() {
+    // The month's last hours have until six.
+    let clock = clock_at("2071-11-30T21:30:00Z", 3600.0);
+    let (sandbox, _tasks) = sandbox(clock, faults(json!({"clock_offset": -86_400}))).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
+    home.set("PRODUCT__0__ZERO_RECORDS", "false");
+    let _agent = home.start().await;
+    let send = async || record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    send().await;
+    // Only an answer tells the time.
+    told(&home, |metrics| metrics.get("tallyman_clock_skew_seconds") > 0.0 && metrics.get(UNSENT) < 1.0)
+        .await;
+    send().await;
+    let deadline = "tallyman_deadline_seconds";
+    let imminent = told(&home, |metrics| (0.0..7200.0).contains(&metrics.get(deadline))).await;
+    assert!(imminent.get(UNSENT) < 1.0, "{}", imminent.0);
+    let sealed_until = home.summary().await.unwrap().sealed_through_unix_seconds + 3600;
+    let told = format!("tallyman_sealed_through_timestamp_seconds {sealed_until}");
+    assert!(imminent.0.lines().any(|line| line == told), "not {told}: {}", imminent.0);
+    let alerts =
+        ["TallymanClock", "TallymanUnsentPastHour", "TallymanDeadlineNear", "TallymanDeadlineImminent"];
+    fire(&home, imminent, &alerts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_for_which_there_is_no_room_fire() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    home.set("LIMITS__MAX_PENDING_EVENTS", "50");
+    let _agent = home.start().await;
+    let refused = "tallyman_events_refused_total";
+    assert!(told(&home, |metrics| metrics.0.contains(refused)).await.get(refused) < 1.0, "it begins with 0");
+    let send = async || record(&home, vec![event(ACME, "requests", 1, ""); 50]).await;
+    let mut events = 0.0;
+    eventually("a request is refused", async || {
+        let answers = tokio::join!(send(), send(), send());
+        for answer in <[_; 3]>::from(answers).iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(answer.code(), Code::ResourceExhausted);
+            events += 50.0;
+        }
+        (events > 0.0).then_some(())
+    })
+    .await;
+    let metrics = told(&home, |metrics| metrics.get(refused) > 0.0).await;
+    assert!((metrics.get(refused) - events).abs() < 1.0, "{events} events were refused: {}", metrics.0);
+    fire(&home, metrics, &["TallymanBackPressure"]).await;
+}
+
+/// A disk of its own for the agent, in memory, with all but `free` of its 96 MiB taken.
+fn on_a_small_disk(home: &mut Home, free: &str) -> Agent {
+    let disk = home.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    home.set("AGENT__DATA_DIR", &disk.join("data").display().to_string());
+    let run = home.command();
+    let mut command = Command::new("unshare");
+    // Root of a name space of its own may mount, whoever it is outside.
+    command.args(["--map-root-user", "--mount", "sh", "-c"]);
+    command.arg(format!(
+        "mount -t tmpfs -o size=96m none '{disk}' && head -c $((96 - {free}))M /dev/zero >'{disk}/other' && exec \"$0\" \"$@\"",
+        disk = disk.display()
+    ));
+    command.arg(run.get_program()).args(run.get_args());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Agent { child: command.stdin(Stdio::null()).spawn().unwrap() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_all_but_full_fires() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let _agent = on_a_small_disk(&mut home, "12");
+    eventually("the agent is ready", async || home.is_ready().await.then_some(())).await;
+    let bytes = "tallyman_disk_bytes";
+    let metrics = told(&home, |metrics| metrics.get(bytes) > 0.0).await;
+    assert!((metrics.get(bytes) - f64::from(96 << 20)).abs() < 1.0, "{}", metrics.0);
+    let available = metrics.get("tallyman_disk_available_bytes");
+    assert!((1.0..=f64::from(12 << 20)).contains(&available), "{available}");
+    fire(&home, metrics, &["TallymanDiskFilling", "TallymanDiskFull"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_counter_of_a_product_exists_before_anything_has_happened() {
+    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let _agent = home.start().await;
+    let metrics = Metrics::of(&home).await.unwrap();
+    let product = "product=\"prod-sandbox\"";
+    let labelled = |name: &str, label: &str, values: &[&str]| {
+        values.iter().map(|value| (name.to_owned(), format!("{label}=\"{value}\""))).collect::<Vec<_>>()
+    };
+    let outcomes = ["accepted", "presumed", "held", "rolled_forward", "expired", "carried", "written_off"];
+    let results = ["answered", "throttled", "not_delivered", "lost", "bad_record", "setup"];
+    let mut expected = labelled("tallyman_events_total", "result", &["accepted", "duplicate", "rejected"]);
+    expected.extend(labelled("tallyman_records_settled_total", "outcome", &outcomes));
+    expected.extend(labelled("tallyman_submissions_total", "result", &results));
+    for name in ["tallyman_events_late_total", "tallyman_events_untagged_total"] {
+        expected.push((name.to_owned(), String::new()));
+    }
+    let is_there = |name: &str, label: &str| {
+        let is_it = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(product);
+        metrics.0.lines().filter(is_it).any(|line| line.contains(label) && line.ends_with(" 0"))
+    };
+    for (name, label) in expected {
+        assert!(is_there(&name, &label), "{name} {label} not in {}", metrics.0);
+    }
+    assert!(metrics.0.lines().any(|line| line == "tallyman_events_refused_total 0"), "{}", metrics.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
