@@ -156,7 +156,8 @@ def the_task_starts_the_agent_first_and_lets_it_end(subject: Subject) -> None:
         "the configuration is wrong",
     )
     output(subject.tallyman, *agent["command"], "--help")
-    output(subject.tallyman, *agent["healthCheck"]["command"][2:], "--help")
+    check = agent["healthCheck"]["command"]
+    expect(check[2:] == ["status", "--ready"], f"{check} does not tell whether usage is taken")
 
 
 def iam_allows_the_calls_that_are_made_and_nothing_else(_: Subject) -> None:
@@ -258,7 +259,9 @@ def the_laptops_agent_bills_the_laptops_sandbox(subject: Subject) -> None:
             for service in (services["sandbox"], services["tallyman"])
         ]
         try:
-            sees_a_bill(subject, clean_environment(**given), ports[7460])
+            environment = clean_environment(**given)
+            sees_a_bill(subject, environment, ports[7460])
+            output(subject.tallyman, *services["tallyman"]["healthcheck"]["test"][2:], env=environment)
         finally:
             for process in started:
                 process.terminate()
