@@ -183,11 +183,12 @@ name = "requests"
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_accepts_the_agent_under_an_assumed_role() {
-    let clock = clock_at("2026-11-22T10:59:00Z", 240.0);
-    let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", Some(clock));
+    let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", None);
     let moto = Moto::start(&home, "alpha,beta").await;
     home.configure("", MOTO_PRODUCT, &moto.url);
     home.environment.push(("AWS_ENDPOINT_URL_STS".to_owned(), moto.url.clone()));
+    // Begun only now, and long enough before the hour's end for the agent to start: else the usage is the next hour's.
+    home.set_clock(clock_at("2026-11-22T10:45:00Z", 240.0));
     let _agent = home.start().await;
     let events = vec![
         event("alpha", "requests", 3, ""),
