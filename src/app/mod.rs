@@ -16,6 +16,7 @@ use crate::{
     base::{
         clock::Clock,
         config::{Config, ConfiguredCustomer, Connection, Quota},
+        metrics,
         tasks::Tasks,
     },
     domain::{
@@ -137,6 +138,7 @@ impl Agent {
         committer.put_customers(configured_customers(config, started)).await??;
         let view = View {
             agent_id: config.agent.id.as_str().into(),
+            data_dir: config.agent.data_dir.as_path().into(),
             catalog,
             is_sandbox: credentials == Credentials::Sandbox,
             window: config.submission.window,
@@ -151,6 +153,7 @@ impl Agent {
         };
         for (_, product) in config.catalog.products() {
             view.activity.note(&product.code, started);
+            metrics::announce(&product.code);
         }
         let sealed = sealer::start(committer, trusted_clock, &workers);
         start_submitters(config, &view, credentials, &sealed, &workers).await;

@@ -7,18 +7,22 @@ use std::time::Duration;
 use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::disk::Room;
 use crate::domain::{
     answer::Reply,
     record::{HoldReason, Outcome},
+    time::Hour,
     usage::Counts,
 };
 
 const EVENTS: &str = "tallyman_events_total";
 const EVENTS_LATE: &str = "tallyman_events_late_total";
 const EVENTS_UNTAGGED: &str = "tallyman_events_untagged_total";
+const EVENTS_REFUSED: &str = "tallyman_events_refused_total";
 const COMMIT_SECONDS: &str = "tallyman_commit_seconds";
 const COMMIT_EVENTS: &str = "tallyman_commit_events";
 const OPEN_BUCKETS: &str = "tallyman_open_buckets";
+const SEALED_THROUGH: &str = "tallyman_sealed_through_timestamp_seconds";
 const RECORDS_UNSENT: &str = "tallyman_records_unsent";
 const OLDEST_UNSENT: &str = "tallyman_oldest_unsent_seconds";
 const DEADLINE: &str = "tallyman_deadline_seconds";
@@ -31,6 +35,8 @@ const LAST_SUCCESS: &str = "tallyman_last_success_timestamp_seconds";
 const QUIET: &str = "tallyman_quiet_seconds";
 const CLOCK_SKEW: &str = "tallyman_clock_skew_seconds";
 const STORE_BYTES: &str = "tallyman_store_bytes";
+const DISK_BYTES: &str = "tallyman_disk_bytes";
+const DISK_AVAILABLE: &str = "tallyman_disk_available_bytes";
 const STORE_FAILED: &str = "tallyman_store_failed";
 const BUILD_INFO: &str = "tallyman_build_info";
 
@@ -47,6 +53,8 @@ pub fn install() -> Option<PrometheusHandle> {
     describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(STORE_FAILED).set(0.0);
+    refused(0);
+    strangers_rejected(0);
     Some(handle)
 }
 
@@ -56,23 +64,35 @@ fn describe() {
         EVENTS_LATE,
         "Accepted events that were counted in a later hour, since theirs was sealed."
     );
+    describe_counter!(
+        EVENTS_UNTAGGED,
+        "Accepted events that are billed untagged, since their tags found no room."
+    );
+    describe_counter!(
+        EVENTS_REFUSED,
+        "Events of requests that were refused whole (RESOURCE_EXHAUSTED), since too many waited for a commit."
+    );
     describe_histogram!(COMMIT_SECONDS, "Time to write and sync one group of requests.");
     describe_histogram!(COMMIT_EVENTS, "Events in one commit.");
     describe_gauge!(OPEN_BUCKETS, "Buckets of hours that are not sealed.");
+    describe_gauge!(
+        SEALED_THROUGH,
+        "The end of the last hour that is sealed, in seconds since the Unix epoch."
+    );
     describe_gauge!(RECORDS_UNSENT, "Sealed records that AWS has not accepted yet.");
     describe_gauge!(
         OLDEST_UNSENT,
-        "Seconds since the end of the oldest hour with unsent records; 0 if there is none."
+        "Seconds since the end of the oldest hour that is over and not all with AWS, sealed or not; 0 if there is none."
     );
     describe_gauge!(
         DEADLINE,
-        "Seconds until AWS refuses the first of the unsent records; +Inf if there is none."
+        "Seconds until AWS refuses what waits, sealed or of an hour that is over; +Inf if nothing waits."
     );
     describe_gauge!(UNSENT_UNITS, "Usage in unsent records, in base units.");
     describe_gauge!(RECORDS_HELD, "Records that wait for a person, by reason.");
     describe_counter!(
         RECORDS_SETTLED,
-        "Records by outcome (accepted, presumed, held, rolled_forward, expired)."
+        "Records by outcome (accepted, presumed, held, rolled_forward, expired, carried, written_off)."
     );
     describe_counter!(SUBMISSIONS, "Calls to BatchMeterUsage by result.");
     describe_histogram!(SUBMISSION_SECONDS, "Time until AWS answered a call.");
@@ -83,6 +103,8 @@ fn describe() {
         "Seconds by which the clock is ahead of the time (behind: negative) while no hour is sealed for it, else 0."
     );
     describe_gauge!(STORE_BYTES, "Bytes of the store's table files.");
+    describe_gauge!(DISK_BYTES, "Size of the disk that the data folder is on.");
+    describe_gauge!(DISK_AVAILABLE, "What the agent may still write on that disk.");
     describe_gauge!(STORE_FAILED, "1 once the store has failed and nothing is taken any more.");
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
@@ -118,6 +140,21 @@ impl EventCounters {
     }
 }
 
+/// A product's counters of records and calls exist from the start, or the first of a kind would not show as growth.
+pub fn announce(product: &str) {
+    for outcome in OUTCOMES {
+        counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(0);
+    }
+    for result in RESULTS {
+        counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result).increment(0);
+    }
+}
+
+/// Events of a request for which there was no room. Its products do not matter: it is refused before any is looked at.
+pub fn refused(events: u64) {
+    counter!(EVENTS_REFUSED).increment(events);
+}
+
 /// Events of no product of ours.
 pub fn strangers_rejected(events: u64) {
     counter!(EVENTS, "result" => "rejected", "product" => "").increment(events);
@@ -134,28 +171,45 @@ pub fn store_failed() {
     gauge!(STORE_FAILED).set(1.0);
 }
 
+const ANSWERED: &str = "answered";
+const THROTTLED: &str = "throttled";
+const NOT_DELIVERED: &str = "not_delivered";
+const LOST: &str = "lost";
+const BAD_RECORD: &str = "bad_record";
+const SETUP: &str = "setup";
+const RESULTS: [&str; 6] = [ANSWERED, THROTTLED, NOT_DELIVERED, LOST, BAD_RECORD, SETUP];
+
 pub fn submitted(product: &str, reply: &Reply, took: Duration) {
     let result = match reply {
-        Reply::Answered(_) => "answered",
-        Reply::Throttled => "throttled",
-        Reply::NotDelivered(_) => "not_delivered",
-        Reply::Lost(_) => "lost",
-        Reply::BadRecord(_) | Reply::TooOld(_) => "bad_record",
-        Reply::Setup(_) => "setup",
+        Reply::Answered(_) => ANSWERED,
+        Reply::Throttled => THROTTLED,
+        Reply::NotDelivered(_) => NOT_DELIVERED,
+        Reply::Lost(_) => LOST,
+        Reply::BadRecord(_) | Reply::TooOld(_) => BAD_RECORD,
+        Reply::Setup(_) => SETUP,
     };
     counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result).increment(1);
     histogram!(SUBMISSION_SECONDS).record(took);
 }
 
+const ACCEPTED: &str = "accepted";
+const PRESUMED: &str = "presumed";
+const HELD: &str = "held";
+const ROLLED_FORWARD: &str = "rolled_forward";
+const EXPIRED: &str = "expired";
+const CARRIED: &str = "carried";
+const WRITTEN_OFF: &str = "written_off";
+const OUTCOMES: [&str; 7] = [ACCEPTED, PRESUMED, HELD, ROLLED_FORWARD, EXPIRED, CARRIED, WRITTEN_OFF];
+
 pub fn settled(product: &str, outcome: &Outcome) {
     let outcome = match outcome {
-        Outcome::Accepted { presumed: false, .. } => "accepted",
-        Outcome::Accepted { presumed: true, .. } => "presumed",
-        Outcome::Held { .. } => "held",
-        Outcome::RolledForward { .. } => "rolled_forward",
-        Outcome::Expired => "expired",
-        Outcome::Carried { .. } => "carried",
-        Outcome::WrittenOff => "written_off",
+        Outcome::Accepted { presumed: false, .. } => ACCEPTED,
+        Outcome::Accepted { presumed: true, .. } => PRESUMED,
+        Outcome::Held { .. } => HELD,
+        Outcome::RolledForward { .. } => ROLLED_FORWARD,
+        Outcome::Expired => EXPIRED,
+        Outcome::Carried { .. } => CARRIED,
+        Outcome::WrittenOff => WRITTEN_OFF,
     };
     counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(1);
 }
@@ -205,4 +259,15 @@ pub fn clock_skew(seconds: i64) {
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
 pub fn store_bytes(bytes: u64) {
     gauge!(STORE_BYTES).set(bytes as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics")]
+pub fn disk(room: Room) {
+    gauge!(DISK_BYTES).set(room.bytes as f64);
+    gauge!(DISK_AVAILABLE).set(room.available as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn sealed_through(hour: Hour) {
+    gauge!(SEALED_THROUGH).set(hour.end().seconds() as f64);
 }

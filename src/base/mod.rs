@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod metrics;
 pub mod proto;
 pub mod sabotage;

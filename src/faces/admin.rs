@@ -1,5 +1,7 @@
 //! The admin port: metrics, probes and the summary. Read-only.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -9,8 +11,10 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
+    base::{disk::Room, metrics, tasks::blocking},
     faces::{
         summary::{set_gauges, summary, to_json},
         view::View,
@@ -35,9 +39,21 @@ pub fn router(view: View, metrics: Option<PrometheusHandle>) -> Router {
 
 async fn render_metrics(State(admin): State<Admin>) -> impl IntoResponse {
     set_gauges(&admin.view);
+    read_disk(&admin.view).await;
     let text = admin.metrics.map(|metrics| metrics.render()).unwrap_or_default();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
+
+/// A disk that does not answer keeps nobody from the other metrics; its own then stay as they were.
+async fn read_disk(view: &View) {
+    let folder = view.data_dir.clone();
+    let asked = timeout(DISK_TIME, blocking(move || Room::of(&folder))).await;
+    if let Ok(Ok(Ok(room))) = asked {
+        metrics::disk(room);
+    }
+}
+
+const DISK_TIME: Duration = Duration::from_secs(1);
 
 /// Alive as long as it can answer: a failed store is for a person, and restarting in a loop would not mend it.
 async fn livez() -> &'static str {

@@ -2,14 +2,18 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::FileTypeExt, net::UnixStream},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+use rustix::fs::{Mode, fchmod};
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpListener, TcpStream, UnixListener, UnixSocket},
     sync::watch,
     time::sleep,
 };
@@ -44,6 +48,10 @@ use super::{customers::Customers, ingest::Ingest, ledger::Ledger};
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Streams that one connection may have open at a time.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// An application has another user than the agent, and shares a group with it (in Kubernetes the pod's fsGroup).
+const SOCKET_MODE: u32 = 0o660;
+/// Connections that wait to be taken; as tokio has it for TCP.
+const SOCKET_BACKLOG: u32 = 1024;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// After a connection that could not be taken, for want of file descriptors say. To ask again at once would take a
 /// whole core from those that are there.
@@ -71,9 +79,25 @@ pub async fn bind(listen: &Listen) -> io::Result<Bound> {
         Listen::Tcp(address) => TcpListener::bind(address).await.map(Bound::Tcp),
         Listen::Unix(path) => {
             remove_stale_socket(path)?;
-            UnixListener::bind(path).map(Bound::Unix)
+            listen_unix(path).map(Bound::Unix)
         }
     }
+}
+
+/// Nobody can connect before the socket listens, and by then its mode is right.
+fn listen_unix(path: &Path) -> io::Result<UnixListener> {
+    let socket = bind_socket(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(SOCKET_BACKLOG)
+}
+
+/// Its file is never open to more than owner and group, though to less if the process's umask says so.
+fn bind_socket(path: &Path) -> io::Result<UnixSocket> {
+    let socket = UnixSocket::new_stream()?;
+    // Linux gives the file the socket's own mode. Where that cannot be set, the file's is set in a moment.
+    fchmod(&socket, Mode::from_bits_retain(SOCKET_MODE)).ok();
+    socket.bind(path)?;
+    Ok(socket)
 }
 
 /// Removes the socket file that an earlier process left. One that is still answered, or another kind of file, stays.
@@ -245,4 +269,23 @@ impl Interceptor for Guard {
 /// Takes as long for a wrong byte early as late, so that a token cannot be guessed byte by byte.
 fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_open_to_owner_and_group_and_at_no_moment_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tallyman.sock");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let socket = bind_socket(&path).unwrap();
+        assert_eq!(mode() & !SOCKET_MODE, 0, "{:o}", mode());
+        assert!(UnixStream::connect(&path).is_err(), "it does not listen yet");
+        drop(socket);
+        let _listener = bind(&Listen::Unix(path.clone())).await.unwrap();
+        assert_eq!(mode(), SOCKET_MODE, "{:o}", mode());
+        assert!(UnixStream::connect(&path).is_ok());
+    }
 }

@@ -11,10 +11,11 @@ use crate::{
     },
     domain::{
         clock_guard::Skew,
+        deadline::Window,
         outbox::Unsent,
         product::{Dimension, DimensionIndex, Product, ProductIndex},
         record::HoldReason,
-        time::Timestamp,
+        time::{Hour, Timestamp},
     },
     faces::view::View,
     work::{committer::Status, phase::Phase},
@@ -98,19 +99,29 @@ pub fn set_gauges(view: &View) {
     let (status, now) = (view.committer.status(), view.clock.now());
     metrics::clock_skew(view.trusted_clock.doubt().map_or(0, Skew::whole_seconds));
     metrics::store_bytes(view.store.size());
+    if status.sealed_through > Hour::FIRST {
+        metrics::sealed_through(status.sealed_through);
+    }
     for (_, product) in view.catalog.products() {
         let unsent = view.unsent.get(&product.code);
         metrics::product(&ProductGauges {
             product: product.code.to_string(),
             records_unsent: status.tally.pending_records.get(&product.code).copied().unwrap_or_default(),
             oldest_unsent: oldest_unsent(&status, &unsent, now),
-            deadline: unsent.nearest_deadline.map(|deadline| deadline.since(now)),
+            deadline: nearest_deadline(view.window, &status, &unsent, now)
+                .map(|deadline| deadline.since(now)),
             unsent_units: unsent.units.iter().map(|(name, units)| (name.to_string(), *units)).collect(),
             held: held(&status, &product.code).collect(),
             last_success: status.tally.last_success.get(&product.code).map(|at| at.seconds()),
             quiet: view.activity.last(&product.code).map(|last| now.since(last)),
         });
     }
+}
+
+/// Until when AWS takes all that waits: an hour that is over and not sealed counts, too.
+fn nearest_deadline(window: Window, status: &Status, unsent: &Unsent, now: Timestamp) -> Option<Timestamp> {
+    let unsealed = status.oldest_open.filter(|hour| hour.end() <= now).map(|hour| window.deadline(hour));
+    [unsent.nearest_deadline, unsealed].into_iter().flatten().min()
 }
 
 /// Since the end of the oldest hour whose usage AWS does not have: an hour that is over and not sealed counts, too.
@@ -158,4 +169,36 @@ fn time(unix_seconds: i64) -> Option<String> {
 
 fn text(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn deadline(oldest_open: Option<&str>, sent_until: Option<&str>, now: &str) -> Option<String> {
+        let oldest_open = oldest_open.map(|hour| Hour::containing(at(hour)));
+        let status = Status { oldest_open, ..Status::default() };
+        let unsent = Unsent { nearest_deadline: sent_until.map(at), ..Unsent::default() };
+        nearest_deadline(Window::AWS, &status, &unsent, at(now)).map(|deadline| deadline.to_string())
+    }
+
+    #[test]
+    fn an_hour_that_is_over_has_a_deadline_before_it_is_sealed() {
+        let (ten, sealed) = (Some("2026-11-22T10:00:00Z"), Some("2026-11-23T05:00:00Z"));
+        let told = |text: &str| Some(text.to_owned());
+        assert_eq!(deadline(ten, None, "2026-11-22T10:59:59Z"), None, "an hour under way");
+        assert_eq!(deadline(ten, None, "2026-11-22T11:00:00Z"), told("2026-11-23T10:00:00Z"));
+        assert_eq!(deadline(ten, sealed, "2026-11-22T12:00:00Z"), told("2026-11-23T05:00:00Z"));
+        assert_eq!(
+            deadline(ten, Some("2026-11-23T11:00:00Z"), "2026-11-22T12:00:00Z"),
+            told("2026-11-23T10:00:00Z")
+        );
+        assert_eq!(deadline(None, sealed, "2026-11-22T12:00:00Z"), told("2026-11-23T05:00:00Z"));
+        let last = Some("2026-11-30T23:00:00Z");
+        assert_eq!(deadline(last, None, "2026-12-01T00:00:00Z"), told("2026-12-01T06:00:00Z"));
+    }
 }

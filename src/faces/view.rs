@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub struct View {
     pub agent_id: Arc<str>,
+    pub data_dir: Arc<Path>,
     pub catalog: Arc<Catalog>,
     /// Whether AWS is a sandbox in this process.
     pub is_sandbox: bool,

@@ -67,6 +67,38 @@ async fn usage_of_a_sandbox_never_goes_to_aws() {
 }
 
 #[test]
+fn an_address_that_others_reach_is_refused_without_proof_of_who_calls() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    home.grpc = "0.0.0.0:7450".to_owned();
+    home.configure("", ACCOUNT_PRODUCT, NOWHERE);
+    for arguments in [&["run"][..], &["run", "--sandbox"], &["check"]] {
+        let output = binary().args(arguments).arg("--config").arg(home.config()).output().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        for words in ["grpc.listen", "grpc.tls with client_ca", "grpc.token_file", "unix:/path"] {
+            assert!(text.contains(words), "{arguments:?} does not say {words}: {text}");
+        }
+    }
+    assert!(!home.data_dir().exists(), "nothing was begun");
+}
+
+#[tokio::test]
+async fn a_health_check_tells_an_agent_that_takes_usage_from_one_that_does_not_and_from_none() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    home.expect_damage();
+    let status = |arguments: &[&str]| {
+        let output = binary().arg("status").args(arguments).args(["--address", &home.grpc]).output().unwrap();
+        output.status.code()
+    };
+    assert_eq!(status(&["--ready"]), Some(75));
+    let _agent = home.start().await;
+    assert_eq!(status(&["--ready"]), Some(0));
+    std::fs::remove_dir_all(home.data_dir()).unwrap();
+    record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap_err();
+    assert_eq!((status(&["--ready"]), status(&[])), (Some(1), Some(0)), "without --ready it only shows");
+}
+
+#[test]
 fn a_bad_configuration_is_refused_with_every_fault_at_once() {
     let home = Home::new("[[product]]\ncode = \"a b\"\nidentitty = \"license\"\n", NOWHERE, None);
     for command in ["run", "check"] {

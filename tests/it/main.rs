@@ -10,6 +10,7 @@ mod audit;
 mod bench;
 mod clock;
 mod contract;
+mod deploy;
 mod faults;
 mod finance;
 mod footprint;

@@ -15,27 +15,10 @@ use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},
     clock_at,
     events::{ACME, billed_units, event, record},
-    eventually, sandbox,
+    eventually,
+    python::{interpreter, python, root},
+    sandbox,
 };
-
-fn root() -> PathBuf {
-    env!("CARGO_MANIFEST_DIR").into()
-}
-
-/// The Python of the tests' virtual environment, which `make test` sets up.
-fn interpreter() -> PathBuf {
-    let of = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = || of("XDG_CACHE_HOME").unwrap_or_else(|| of("HOME").unwrap().join(".cache"));
-    let python = of("TALLYMAN_TEST_PYTHON").unwrap_or_else(|| cache().join("tallyman/venv/bin/python"));
-    assert!(python.exists(), "{} is missing: run `make setup`", python.display());
-    python
-}
-
-fn python(script: &str) -> Command {
-    let mut command = Command::new(interpreter());
-    command.arg(root().join(script));
-    command
-}
 
 fn passes(mut command: Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -200,11 +183,12 @@ name = "requests"
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_accepts_the_agent_under_an_assumed_role() {
-    let clock = clock_at("2026-11-22T10:59:00Z", 240.0);
-    let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", Some(clock));
+    let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", None);
     let moto = Moto::start(&home, "alpha,beta").await;
     home.configure("", MOTO_PRODUCT, &moto.url);
     home.environment.push(("AWS_ENDPOINT_URL_STS".to_owned(), moto.url.clone()));
+    // Begun only now, and long enough before the hour's end for the agent to start: else the usage is the next hour's.
+    home.set_clock(clock_at("2026-11-22T10:45:00Z", 240.0));
     let _agent = home.start().await;
     let events = vec![
         event("alpha", "requests", 3, ""),

@@ -152,7 +152,7 @@ fn read_grpc(root: &mut Section<'_>) -> Grpc {
     let token_file = section.optional_text("token_file").map(Into::into);
     let proves_its_clients = token_file.is_some() || tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     if !listen.is_local() && !proves_its_clients {
-        section.fault("listen", "an address that is not loopback needs tls with client_ca, or token_file");
+        section.fault("listen", OPEN_TO_ALL);
     }
     root.put("grpc", section);
     Grpc {
@@ -162,6 +162,9 @@ fn read_grpc(root: &mut Section<'_>) -> Grpc {
         token_file,
     }
 }
+
+const OPEN_TO_ALL: &str = "whoever reaches this address could bill your customers: set grpc.tls with client_ca, or \
+                           grpc.token_file; or listen on loopback (127.0.0.1:7450) or on a Unix socket (unix:/path)";
 
 fn read_admin(root: &mut Section<'_>) -> Admin {
     let mut section = root.section("admin");
@@ -513,8 +516,26 @@ mod tests {
     fn addresses_beyond_this_machine_need_proof_of_who_calls() {
         let open = [("TALLYMAN__GRPC__LISTEN", "0.0.0.0:7450")];
         assert_eq!(faults(GOOD, &open).len(), 1);
+        for words in ["TALLYMAN__GRPC__LISTEN: grpc.listen:", "client_ca", "token_file", "unix:"] {
+            assert!(faults(GOOD, &open)[0].contains(words), "{words}");
+        }
         let token = [open[0], ("TALLYMAN__GRPC__TOKEN_FILE", "/run/token")];
         assert!(config(GOOD, &token).is_ok());
+        let tls = [open[0], ("TALLYMAN__GRPC__TLS__CERT", "/c"), ("TALLYMAN__GRPC__TLS__KEY", "/k")];
+        assert_eq!(faults(GOOD, &tls).len(), 1, "TLS alone proves who the agent is, and not who calls");
+        let mutual = [tls[0], tls[1], tls[2], ("TALLYMAN__GRPC__TLS__CLIENT_CA", "/ca")];
+        assert!(config(GOOD, &mutual).is_ok());
+        for address in ["[::]:7450", "192.0.2.1:7450"] {
+            assert_eq!(faults(GOOD, &[("TALLYMAN__GRPC__LISTEN", address)]).len(), 1, "{address}");
+        }
+    }
+
+    #[test]
+    fn this_machine_needs_no_proof_and_the_admin_port_may_be_open() {
+        for address in ["127.0.0.1:7450", "127.8.8.8:1", "[::1]:7450", "unix:/run/tallyman.sock"] {
+            let here = [("TALLYMAN__GRPC__LISTEN", address), ("TALLYMAN__ADMIN__LISTEN", "0.0.0.0:7451")];
+            assert!(config(GOOD, &here).is_ok(), "{address}");
+        }
     }
 
     proptest::proptest! {

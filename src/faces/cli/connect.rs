@@ -30,13 +30,13 @@ pub(super) struct AgentArgs {
     #[arg(long, global = true, env = "TALLYMAN_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The certificates (PEM) of who vouches for an https agent. [default: the system's]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, env = "TALLYMAN_CA_FILE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// This client's own certificate (PEM), for an agent that asks for one.
-    #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
+    #[arg(long, global = true, env = "TALLYMAN_CERT_FILE", value_name = "FILE", requires = "key_file")]
     cert_file: Option<PathBuf>,
     /// The key (PEM) of that certificate.
-    #[arg(long, global = true, value_name = "FILE", requires = "cert_file")]
+    #[arg(long, global = true, env = "TALLYMAN_KEY_FILE", value_name = "FILE", requires = "cert_file")]
     key_file: Option<PathBuf>,
 }
 

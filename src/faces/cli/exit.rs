@@ -49,7 +49,7 @@ pub(super) enum Failure {
     /// What was given, or what the agent answered, makes no sense.
     #[error("{0}")]
     Wrong(String),
-    #[error("cannot reach an agent at {address}: {cause}; is it running?")]
+    #[error("cannot reach an agent at {address}: {cause}{}; is it running?", certificate_hint(.cause))]
     Unreachable { address: String, cause: String },
     #[error("{}", describe(.0))]
     Call(#[from] Status),
@@ -125,7 +125,8 @@ pub(super) fn is_connection_fault(status: &Status) -> bool {
 /// A status in words for a person.
 pub(super) fn describe(status: &Status) -> String {
     if is_connection_fault(status) {
-        return format!("the connection to the agent failed: {}", root_cause(status));
+        let cause = root_cause(status);
+        return format!("the connection to the agent failed: {cause}{}", certificate_hint(&cause));
     }
     let message = match status.message() {
         "" => status.code().description(),
@@ -138,6 +139,16 @@ pub(super) fn describe(status: &Status) -> String {
         Code::Unimplemented => format!("the agent cannot do this: {message}"),
         Code::Unavailable | Code::ResourceExhausted => format!("the agent takes nothing just now: {message}"),
         _ => message.to_owned(),
+    }
+}
+
+/// What to do about an agent that wants to see a certificate. The library that knows of TLS is not ours to name, so its
+/// word for the alert is read from the text.
+fn certificate_hint(cause: &str) -> &'static str {
+    if cause.contains("CertificateRequired") {
+        " (--cert-file and --key-file name the certificate of this client)"
+    } else {
+        ""
     }
 }
 
@@ -182,6 +193,17 @@ mod tests {
         let failure = Failure::from(status);
         assert_eq!(failure.exit(), Exit::TryLater);
         assert_eq!(failure.to_string(), "the connection to the agent failed: connection reset by peer");
+    }
+
+    #[test]
+    fn a_client_without_a_certificate_is_told_how_to_name_one() {
+        let alert = "received fatal alert: CertificateRequired";
+        let mut lost = Status::unknown("transport error");
+        lost.set_source(std::sync::Arc::new(io::Error::other(alert)));
+        let unreachable = Failure::Unreachable { address: "a:1".to_owned(), cause: alert.to_owned() };
+        for failure in [Failure::from(lost), unreachable] {
+            assert!(failure.to_string().contains("--cert-file and --key-file"), "{failure}");
+        }
     }
 
     #[test]

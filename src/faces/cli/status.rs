@@ -17,6 +17,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Exit with 1 unless the agent takes usage: for health checks.
+    #[arg(long)]
+    ready: bool,
     #[command(flatten)]
     agent: AgentArgs,
 }
@@ -29,7 +32,7 @@ pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<
     } else {
         printer.text(&render(&summary))?;
     }
-    Ok(Exit::Ok)
+    Ok(if args.ready && !summary.accepting { Exit::Failed } else { Exit::Ok })
 }
 
 fn render(summary: &Summary) -> String {

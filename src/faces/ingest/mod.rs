@@ -28,6 +28,7 @@ use crate::{
     },
     faces::view::View,
     work::{
+        committer::CommitError,
         delta::{Delta, Recorded},
         phase::Phase,
     },
@@ -131,7 +132,14 @@ impl Ingest {
 impl UsageService for Ingest {
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         let mut folded = self.take(&request.into_inner())?;
-        let ticket = self.view.committer.record(folded.take_delta(None)).await?;
+        let delta = folded.take_delta(None);
+        let events = delta.events as u64;
+        let handed_over = self.view.committer.record(delta).await;
+        let ticket = handed_over.inspect_err(|refusal| {
+            if *refusal == CommitError::Full {
+                metrics::refused(events);
+            }
+        })?;
         let recorded = ticket.answer().await??;
         Ok(Response::new(self.answer(folded, recorded)))
     }

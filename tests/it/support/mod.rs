@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod events;
+pub(crate) mod python;
 pub(crate) mod raw_server;
 
 use std::time::{Duration, Instant};

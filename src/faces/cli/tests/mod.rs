@@ -34,6 +34,7 @@ fn the_commands_of_the_interface_are_understood() {
         "tallyman sandbox --listen 127.0.0.1:0 --seed 1 --config x.toml",
         "tallyman check --config x.toml --print",
         "tallyman status --address unix:/run/tallyman.sock --output json",
+        "tallyman status --ready",
         "tallyman --output json records --product p --customer c --dimension d --state rolled_forward --limit 5",
         "tallyman records --from 2026-11-22T00:00:00Z --to 2026-11-23T00:00:00Z",
         "tallyman export --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z --format csv --product p",

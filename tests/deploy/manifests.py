@@ -1,0 +1,375 @@
+"""What the Kubernetes files say, by kubernetes-validate, Helm's own library, and what the agent needs."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import kubernetes_validate
+import yaml
+from rendering import (
+    CHART,
+    LIBRARY,
+    Manifest,
+    agents,
+    all_manifests,
+    application_chart,
+    ci_values,
+    containers_of,
+    kustomize,
+    pods,
+    rendered,
+)
+from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, seconds_of_the_drain
+
+# The oldest that the README names, and the newest that the schemas are there for.
+KUBERNETES = ["1.30", "1.37"]
+# Custom resources, whose schemas their operator has.
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+
+# --- What is valid ---------------------------------------------------------------------------------------
+
+
+def every_manifest_is_valid_in_the_oldest_and_the_newest_kubernetes(_: Subject) -> None:
+    for source, manifests in all_manifests().items():
+        expect(len(manifests) > 1, f"{source} is all but empty")
+        valid(source, manifests)
+
+
+def valid(source: str, manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        for version in KUBERNETES if manifest["kind"] not in CUSTOM else []:
+            try:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            except kubernetes_validate.ValidationError as fault:
+                expect(False, f"{source}: {manifest['kind']} in {version}: {fault.message}")
+
+
+EVERYTHING = """
+imagePullSecrets: [{name: pull}]
+image: {repository: tallyman, tag: "1", pullPolicy: Always}
+serviceAccount: {name: own}
+podLabels: {team: billing}
+podAnnotations: {note: text}
+nodeSelector: {disk: fast}
+tolerations: [{key: metering, operator: Exists}]
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
+  {matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}
+priorityClassName: high
+"""
+NOTHING = """
+tls: {secretName: tls, clientCertificates: false}
+storage: {size: 10Gi, className: "", accessMode: ReadWriteOnce}
+networkPolicy: {enabled: false}
+podDisruptionBudget: {enabled: false}
+podMonitor: {enabled: false}
+prometheusRule: {enabled: false}
+env: []
+"""
+
+
+def the_chart_is_valid_with_every_value_set_and_with_all_that_can_be_left_out(_: Subject) -> None:
+    kinds = {}
+    for name, values in (("everything", EVERYTHING), ("nothing", NOTHING)):
+        manifests = rendered(CHART, ci_values() | yaml.safe_load(values))
+        valid(name, manifests)
+        kinds[name] = {manifest["kind"] for manifest in manifests}
+    least = {"StatefulSet", "Service", "ConfigMap", "ServiceAccount"}
+    expect(kinds["nothing"] == least, f"{kinds['nothing']}")
+    more = {"NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"}
+    expect(kinds["everything"] == least - {"ServiceAccount"} | more, f"{kinds['everything']}")
+
+
+def helm_finds_nothing_to_complain_of(_: Subject) -> None:
+    with application_chart() as folder:
+        for chart, values in ((CHART, ci_values()), (LIBRARY, {}), (folder, {})):
+            report = helm.lint(str(chart), values)
+            # 1 is advice, as to have an icon.
+            complaints = [message for message in report["messages"] if message["severity"] > 1]
+            expect(not complaints and not report["errors"], f"{chart.name}: {report}")
+
+
+def the_chart_of_the_readme_finds_its_library_by_the_path_there(_: Subject) -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        shutil.copytree(HERE / "application", Path(parent, "application"))
+        shutil.copytree(LIBRARY, Path(parent, "tallyman-sidecar"))
+        helm.dependency_update(str(Path(parent, "application")))
+        expect(len(rendered(Path(parent, "application"), {})) == 2, "the application's chart is not whole")
+
+
+# --- Who may run, and how many ---------------------------------------------------------------------------
+
+ALLOWED_VOLUMES = {
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+}  # fmt: skip
+
+
+def every_pod_is_restricted_as_pod_security_asks(_: Subject) -> None:
+    for name, _workload, pod in pods():
+        for key in ("hostNetwork", "hostPID", "hostIPC"):
+            expect(not pod.get(key), f"{name}: {key}")
+        for volume in pod.get("volumes", []):
+            kinds = set(volume) - {"name"}
+            expect(kinds <= ALLOWED_VOLUMES, f"{name}: volume {volume['name']} is a {kinds}")
+        for container in containers_of(pod):
+            restricted(
+                f"{name}/{container['name']}", pod.get("securityContext", {}), container["securityContext"]
+            )
+
+
+def restricted(name: str, pod: Manifest, container: Manifest) -> None:
+    expect(not container.get("privileged"), f"{name} is privileged")
+    expect(container.get("allowPrivilegeEscalation") is False, f"{name} may gain privileges")
+    expect(container.get("capabilities") == {"drop": ["ALL"]}, f"{name} keeps capabilities")
+    both = pod | container
+    expect(both.get("runAsNonRoot") is True and both.get("runAsUser") != 0, f"{name} may run as root")
+    expect(both.get("seccompProfile") == {"type": "RuntimeDefault"}, f"{name} has no seccomp profile")
+
+
+def every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes(_: Subject) -> None:
+    for name, _workload, pod, agent in agents():
+        expect(agent["securityContext"].get("readOnlyRootFilesystem") is True, f"{name} may write its root")
+        for kind in ("requests", "limits"):
+            expect({"cpu", "memory"} <= set(agent["resources"][kind]), f"{name} has no {kind}")
+        expect(pod.get("automountServiceAccountToken") is False, f"{name} is given a token")
+        writable = [mount["mountPath"] for mount in agent["volumeMounts"] if not mount.get("readOnly")]
+        expect(set(writable) <= {"/var/lib/tallyman", "/run/tallyman"}, f"{name} may write {writable}")
+
+
+def no_manifest_starts_a_second_agent(_: Subject) -> None:
+    found = list(agents())
+    expect(len(found) == 4, f"{len(found)} agents")
+    for name, workload, _pod, _agent in found:
+        one_agent_one_volume(name, workload)
+
+
+def one_agent_one_volume(name: str, workload: Manifest) -> None:
+    spec = workload["spec"]
+    expect(spec["replicas"] == 1, f"{name} has {spec['replicas']} replicas")
+    if workload["kind"] == "Deployment":
+        expect(
+            spec.get("strategy") == {"type": "Recreate"},
+            f"{name} starts a second pod before it ends the first",
+        )
+        return
+    expect(
+        spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady", f"{name} starts pods side by side"
+    )
+    claim = next(
+        claim for claim in spec["volumeClaimTemplates"] if claim["metadata"]["name"] == "tallyman-data"
+    )
+    expect(
+        claim["spec"]["accessModes"] == ["ReadWriteOncePod"], f"{name}: its volume takes more than one pod"
+    )
+
+
+def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> None:
+    wrong: list[dict[str, Any]] = [
+        {"replicas": 2},
+        {"replicaCount": 2},
+        {"autoscaling": {"enabled": True}},
+        {"image": {"repository": ""}},
+        {"config": ""},
+        {"tls": {"secretName": ""}},
+        {"tls": {"secretName": "tls", "clientCertificates": False}, "token": {"secretName": ""}},
+        {"storage": {"accessMode": "ReadWriteMany"}},
+        {"terminationGracePeriodSeconds": 30},
+        {"networkPolicy": {"clients": []}},
+    ]
+    with helm.Chart.load(str(CHART)) as loaded:
+        for change in wrong:
+            try:
+                loaded.validate_schema(ci_values() | change)
+            except helm.HelmError:
+                continue
+            expect(False, f"{change} was not refused")
+        for right in ({}, {"replicas": 0}, {"tls": {"secretName": "tls", "clientCertificates": False}}):
+            loaded.validate_schema(ci_values() | right)
+
+
+def volumes_stay_when_the_workload_goes(_: Subject) -> None:
+    for source in ("overlays/statefulset", "overlays/shared-agent", "helm/tallyman"):
+        for manifest in all_manifests()[source]:
+            if manifest["kind"] == "StatefulSet":
+                policy = manifest["spec"].get("persistentVolumeClaimRetentionPolicy")
+                expect(policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}, f"{source}: {policy}")
+
+
+def operators_read_that_one_agent_owns_a_products_customers(_: Subject) -> None:
+    readers = ["README.md", "helm/tallyman/templates/NOTES.txt", "helm/tallyman/values.yaml", "ecs/README.md"]
+    readers += [
+        "helm/tallyman-sidecar/templates/_sidecar.tpl",
+        "kustomize/components/sidecar/kustomization.yaml",
+    ]
+    for file in readers:
+        words = " ".join((DEPLOY / file).read_text().replace("*", "").replace("#", "").lower().split())
+        told = (
+            "one agent owns a product's customers" in words
+            or "one agent must own a product's customers" in words
+        )
+        expect(told, f"{file} does not say it")
+
+
+def network_policies_and_disruption_budgets_are_for_the_agents_pods(_: Subject) -> None:
+    for source in ("overlays/statefulset", "overlays/shared-agent", "helm/tallyman"):
+        manifests = all_manifests()[source]
+        for name, workload, _pod, _agent in agents():
+            if not name.startswith(f"{source}: "):
+                continue
+            labels = workload["spec"]["template"]["metadata"]["labels"].items()
+            policy = next(manifest for manifest in manifests if manifest["kind"] == "NetworkPolicy")["spec"]
+            budget = next(manifest for manifest in manifests if manifest["kind"] == "PodDisruptionBudget")[
+                "spec"
+            ]
+            for what, selector in (("policy", policy["podSelector"]), ("budget", budget["selector"])):
+                expect(selector["matchLabels"].items() <= labels, f"{name}: the {what} is for other pods")
+            expect(policy["policyTypes"] == ["Ingress", "Egress"], f"{name}: {policy['policyTypes']}")
+            open_to_all = [rule for rule in policy["ingress"] if not rule.get("from")]
+            ports = [port["port"] for rule in open_to_all for port in rule["ports"]]
+            expect(not {"grpc", "tallyman-admin"} & set(ports), f"{name}: everyone reaches {ports}")
+            expect(budget["maxUnavailable"] == 1, f"{name}: a node could not be drained")
+
+
+# --- How it starts and stops -----------------------------------------------------------------------------
+
+
+def grace_periods_leave_the_agent_its_drain(_: Subject) -> None:
+    for name, _workload, pod, agent in agents():
+        before = agent.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        if "restartPolicy" in agent:
+            before = 30  # for the application, which ends first
+        left = pod["terminationGracePeriodSeconds"] - before - seconds_of_the_drain()
+        expect(left >= 5, f"{name}: {left} seconds are left of the grace period")
+    schema = CHART / "values.schema.json"
+    least = yaml.safe_load(schema.read_text())["properties"]["terminationGracePeriodSeconds"]["minimum"]
+    expect(least >= 5 + seconds_of_the_drain(), f"the chart's schema allows {least} seconds")
+
+
+def probes_ask_for_paths_that_the_admin_port_has(_: Subject) -> None:
+    served = (ROOT / "src/faces/admin.rs").read_text()
+    for name, _workload, _pod, agent in agents():
+        ports = {port["name"]: port["containerPort"] for port in agent["ports"]}
+        listens = {entry["name"]: entry.get("value") for entry in agent["env"]}["TALLYMAN__ADMIN__LISTEN"]
+        probes = {key: agent[key]["httpGet"] for key in agent if key.endswith("Probe")}
+        expect({"startupProbe", "livenessProbe"} <= set(probes), f"{name} has only {sorted(probes)}")
+        for key, probe in probes.items():
+            expect(f'route("{probe["path"]}"' in served, f"{name}: {key} asks for {probe['path']}")
+            expect(
+                listens == f"0.0.0.0:{ports[probe['port']]}",
+                f"{name}: {key} asks at a port without a listener",
+            )
+        expect(
+            probes["livenessProbe"]["path"] == "/livez",
+            f"{name}: a failed disk would make it restart for ever",
+        )
+
+
+def sidecars_are_native_ones(_: Subject) -> None:
+    sidecars = [
+        (name, pod) for name, _workload, pod, agent in agents() if agent["image"] and "initContainers" in pod
+    ]
+    expect(len(sidecars) == 2, f"{len(sidecars)} sidecars")
+    for name, pod in sidecars:
+        first = pod["initContainers"][0]
+        expect(first["name"] == "tallyman", f"{name}: {first['name']} starts before the agent")
+        expect(
+            first["restartPolicy"] == "Always", f"{name}: it would have to end before the application starts"
+        )
+        expect("lifecycle" not in first, f"{name}: a preStop would run while the application still sends")
+
+
+def helms_sidecar_is_that_of_kustomize(_: Subject) -> None:
+    def sidecar(source: str) -> Manifest:
+        agent = next(agent for name, _workload, _pod, agent in agents() if name.startswith(f"{source}: "))
+        sort = {"env": "name", "volumeMounts": "name"}
+        rest = {key: value for key, value in agent.items() if key != "image"}
+        return {
+            key: sorted(value, key=lambda item: item[sort[key]]) if key in sort else value
+            for key, value in rest.items()
+        }
+
+    ours, theirs = sidecar("overlays/statefulset"), sidecar("helm/tallyman-sidecar")
+    for key in sorted(set(ours) | set(theirs)):
+        expect(ours.get(key) == theirs.get(key), f"{key}: {ours.get(key)} and {theirs.get(key)}")
+
+
+# --- The component, on workloads that it does not know ---------------------------------------------------
+
+STRANGER = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop, labels: {tallyman: sidecar}}
+spec:
+  replicas: 5
+  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      initContainers: [{name: migrate, image: shop}]
+      containers: [{name: shop, image: shop}, {name: cache, image: cache}]
+      volumes: [{name: own, emptyDir: {}}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: other}
+spec:
+  replicas: 5
+  selector: {matchLabels: {app: other}}
+  template:
+    metadata: {labels: {app: other}}
+    spec:
+      containers: [{name: other, image: other}]
+"""
+
+
+def kustomization(folder: Path, manifests: str, components: list[str]) -> list[Manifest]:
+    shutil.copytree(DEPLOY / "kustomize/components", folder / "components")
+    (folder / "all.yaml").write_text(manifests)
+    text = {"resources": ["all.yaml"], "components": [f"components/{name}" for name in components]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(text))
+    return kustomize(folder)
+
+
+def the_component_gives_any_deployment_an_agent_and_leaves_others_alone(_: Subject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shop, other = sorted(
+            kustomization(Path(folder), STRANGER, ["sidecar"]),
+            key=lambda it: it["metadata"]["name"],
+            reverse=True,
+        )
+    one_agent_one_volume("shop", shop)
+    pod = shop["spec"]["template"]["spec"]
+    expect(
+        [container["name"] for container in pod["initContainers"]] == ["tallyman", "migrate"],
+        "init containers",
+    )
+    expect([container["name"] for container in pod["containers"]] == ["shop", "cache"], "containers")
+    names = {volume["name"] for volume in pod["volumes"]}
+    expect(names == {"own", "tallyman-config", "tallyman-data"}, f"volumes {names}")
+    expect(other == documents(STRANGER)[1], "a workload without the label was changed")
+
+
+CHECKS = [
+    every_manifest_is_valid_in_the_oldest_and_the_newest_kubernetes,
+    the_chart_is_valid_with_every_value_set_and_with_all_that_can_be_left_out,
+    helm_finds_nothing_to_complain_of,
+    the_chart_of_the_readme_finds_its_library_by_the_path_there,
+    every_pod_is_restricted_as_pod_security_asks,
+    every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes,
+    no_manifest_starts_a_second_agent,
+    the_chart_refuses_a_second_replica_and_what_it_does_not_know,
+    volumes_stay_when_the_workload_goes,
+    operators_read_that_one_agent_owns_a_products_customers,
+    network_policies_and_disruption_budgets_are_for_the_agents_pods,
+    grace_periods_leave_the_agent_its_drain,
+    probes_ask_for_paths_that_the_admin_port_has,
+    sidecars_are_native_ones,
+    helms_sidecar_is_that_of_kustomize,
+    the_component_gives_any_deployment_an_agent_and_leaves_others_alone,
+]
+
+if __name__ == "__main__":
+    sys.exit(main(CHECKS))

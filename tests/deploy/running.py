@@ -1,0 +1,179 @@
+"""The agent itself, started as the Kubernetes files say."""
+
+import contextlib
+import datetime
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from rendering import Manifest, agents, all_manifests
+from workshop import Subject, clean_environment, expect, free_port, main, output, refused
+
+
+def environment_of(agent: Manifest) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "pod-0") for entry in agent["env"]}
+
+
+def configuration_of(source: str, pod: Manifest) -> str:
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "tallyman-config")
+    name = volume["configMap"]["name"]
+    manifests = all_manifests()[source]
+    found = [it for it in manifests if it["kind"] == "ConfigMap" and it["metadata"]["name"] == name]
+    expect(len(found) == 1, f"{source}: there is no ConfigMap {name}")
+    return found[0]["data"]["tallyman.toml"]
+
+
+def the_agent_takes_every_configuration_here(subject: Subject) -> None:
+    for name, _workload, pod, agent in agents():
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(configuration_of(name.split(": ")[0], pod))
+            file.flush()
+            environment = clean_environment() | environment_of(agent)
+            shown = output(subject.tallyman, "check", "--config", file.name, "--print", env=environment)
+        for key, value in environment_of(agent).items():
+            expect(
+                not key.startswith("TALLYMAN__") or value in shown, f"{name}: {key} has no effect:\n{shown}"
+            )
+        expect('data_dir = "/var/lib/tallyman"' in shown, f"{name}: the data is not on the volume:\n{shown}")
+    without = clean_environment() | environment_of(agent) | {"TALLYMAN__GRPC__LISTEN": "nowhere"}
+    refused(subject.tallyman, "check", env=without)
+
+
+@contextlib.contextmanager
+def running(subject: Subject, source: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Starts the agent as its manifest says, with the container's folders below `folder` and other ports."""
+    _name, _workload, pod, agent = next(it for it in agents() if it[0].startswith(f"{source}: "))
+    for mount in agent["volumeMounts"]:
+        (folder / mount["mountPath"].strip("/")).mkdir(parents=True, exist_ok=True)
+    (folder / "etc/tallyman/tallyman.toml").write_text(configuration_of(source, pod))
+    environment = {"TALLYMAN__AGENT__DATA_DIR": "/var/lib/tallyman"} | environment_of(agent)
+    for key, value in environment.items():
+        for top in ("/etc/", "/run/", "/var/"):
+            value = value.replace(top, f"{folder}{top}")
+        environment[key] = value.replace("0.0.0.0:7450", f"127.0.0.1:{free_port()}").replace(
+            "0.0.0.0:7451", f"127.0.0.1:{free_port()}"
+        )
+    environment["TALLYMAN__PRODUCT__0__ENDPOINT_URL"] = "http://127.0.0.1:9"
+    arguments = [argument.replace("/etc/", f"{folder}/etc/") for argument in agent["args"]]
+    process = subprocess.Popen(
+        [subject.tallyman, *arguments],
+        env=clean_environment() | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until_ready(process, environment["TALLYMAN__ADMIN__LISTEN"])
+        yield environment
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until_ready(process: subprocess.Popen[str], admin: str) -> None:
+    until = time.monotonic() + 60
+    while True:
+        expect(
+            process.poll() is None,
+            f"the agent ended: {process.stderr.read() if process.poll() is not None else ''}",
+        )
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            with urllib.request.urlopen(f"http://{admin}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        expect(time.monotonic() < until, "the agent does not get ready")
+        time.sleep(0.05)
+
+
+def the_sidecar_runs_as_its_manifest_says(subject: Subject) -> None:
+    # A socket's path is short, and that of a temporary folder need not be.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        with running(subject, "overlays/statefulset", Path(folder)) as environment:
+            status = output(subject.tallyman, "status", env=clean_environment() | environment)
+            expect("takes usage" in status and "pod-0" in status, status)
+        expect(Path(folder, "var/lib/tallyman/db").is_dir(), "the data is not on the volume")
+
+
+def the_socket_is_open_to_the_group_of_the_pod(subject: Subject) -> None:
+    """The application has another user than the agent, and the volume's group (fsGroup)."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        with running(subject, "overlays/statefulset", Path(folder)):
+            mode = stat.S_IMODE(Path(folder, "run/tallyman/tallyman.sock").stat().st_mode)
+    expect(mode == 0o660, f"the socket's mode is {mode:o}")
+
+
+def the_shared_agent_answers_only_clients_with_a_certificate(subject: Subject) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        keys = folder / "etc/tallyman-tls"
+        keys.mkdir(parents=True)
+        authority = Authority(keys / "ca.crt")
+        authority.issue(keys / "tls.crt", keys / "tls.key", "localhost")
+        with running(subject, "overlays/shared-agent", folder) as environment:
+            port = environment["TALLYMAN__GRPC__LISTEN"].split(":")[1]
+            ask = [
+                subject.tallyman,
+                "status",
+                "--address",
+                f"https://localhost:{port}",
+                "--ca-file",
+                keys / "ca.crt",
+            ]
+            certificate = ["--cert-file", keys / "tls.crt", "--key-file", keys / "tls.key"]
+            expect("takes usage" in output(*ask, *certificate, env=clean_environment()), "no answer")
+            refused(*ask, env=clean_environment())
+            inside = environment | {"TALLYMAN_ADDRESS": f"https://localhost:{port}"}
+            said = output(subject.tallyman, "status", env=clean_environment(**inside))
+            expect("takes usage" in said, "an operator in the pod gets no answer")
+
+
+class Authority:
+    """Signs certificates for a test."""
+
+    def __init__(self, file: Path) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
+        self.certificate = self._sign(
+            self.name, self.key.public_key(), x509.BasicConstraints(ca=True, path_length=None)
+        )
+        self._write(file, self.certificate)
+
+    def issue(self, certificate: Path, key: Path, host: str) -> None:
+        own = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+        self._write(
+            certificate, self._sign(name, own.public_key(), x509.SubjectAlternativeName([x509.DNSName(host)]))
+        )
+        pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        key.write_bytes(own.private_bytes(serialization.Encoding.PEM, pem, plain))
+
+    def _sign(self, name: Any, key: Any, extension: Any) -> Any:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateBuilder(self.name, name, key, x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(
+            now + datetime.timedelta(days=1)
+        )
+        return builder.add_extension(extension, critical=True).sign(self.key, hashes.SHA256())
+
+    def _write(self, file: Path, certificate: Any) -> None:
+        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+CHECKS = [
+    the_agent_takes_every_configuration_here,
+    the_sidecar_runs_as_its_manifest_says,
+    the_socket_is_open_to_the_group_of_the_pod,
+    the_shared_agent_answers_only_clients_with_a_certificate,
+]
+
+if __name__ == "__main__":
+    sys.exit(main(CHECKS))
