@@ -7,10 +7,10 @@
 //! mark -> row of the commit, set in memory -(full)-> run of each shard -(several)-> longer runs
 //! ```
 //!
-//! - [`sorted`]: the set. What is in it is also in rows of the table `marks`, until it is in runs.
-//! - [`run`]: sorted runs in the table `mark_runs`. A look-up reads a row only where the run's [`filter`] affirms.
-//! - [`upkeep`]: writes and merges runs, in steps, within commits.
-//! - [`load`]: what a start finds.
+//! - `sorted`: the set. What is in it is also in rows of the table `marks`, until it is in runs.
+//! - `run`: sorted runs in the table `mark_runs`. A look-up reads a row only where the run's `filter` affirms.
+//! - `upkeep`: writes and merges runs, in steps, within commits.
+//! - `load`: what a start finds.
 //!
 //! Markers are kept in generations, so that they expire by dropping a whole generation. A new one begins once the
 //! current one is a sixth of the dedup window old; the oldest is dropped when no marker in it can be younger than the
