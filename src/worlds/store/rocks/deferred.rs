@@ -1,6 +1,6 @@
 //! Rows that change with nearly every commit, and go to their table late.
 //!
-//! Open buckets do. Each changed row in its own place in the table would cost more than all else that a commit does. So a
+//! Open buckets do. To put each changed row into its place in the table at once costs much more than to count. So a
 //! commit writes the rows that it changes as one row of a log, and a row goes to its place when the commit that changed
 //! it last leaves the log: what changes again and again is seldom written.
 //!
