@@ -55,12 +55,13 @@ struct Row {
     changed_in: u64,
 }
 
-/// A commit's row of the log. Its keys leave from the last to the first.
+/// A commit's row of the log. Its keys leave from the last to the first, and it is deleted when all have left.
 #[derive(Debug)]
 struct Logged {
     number: u64,
     bytes: usize,
     keys: Vec<Arc<[u8]>>,
+    left: Vec<Arc<[u8]>>,
 }
 
 impl Deferred {
@@ -75,8 +76,11 @@ impl Deferred {
     }
 
     /// As [`change`](Self::change) for each row of the range that is in the log. Those in the table are the caller's.
+    ///
+    /// A row that has left is still there for whoever reads the log, until all of its commit have left.
     pub(super) fn remove_range(&mut self, from: &[u8], to: &[u8]) {
-        let in_range = self.rows.keys().filter(|key| (from..to).contains(&&***key));
+        let left = self.log.front().into_iter().flat_map(|oldest| &oldest.left);
+        let in_range = self.rows.keys().chain(left).filter(|key| (from..to).contains(&&***key));
         for key in in_range.map(|key| key.to_vec()).collect::<Vec<_>>() {
             self.change(key, None);
         }
@@ -91,7 +95,7 @@ impl Deferred {
         writes.put_cf(log, number.to_be_bytes(), &self.packed);
         self.bytes += self.packed.len();
         let keys = std::mem::take(&mut self.keys);
-        self.log.push_back(Logged { number, bytes: self.packed.len(), keys });
+        self.log.push_back(Logged { number, bytes: self.packed.len(), keys, left: Vec::new() });
         self.packed.clear();
         self.number += 1;
         self.work_off(PACE * added, log, table, writes);
@@ -118,6 +122,7 @@ impl Deferred {
                 let value = self.rows.remove(&key).and_then(|row| row.value);
                 put(writes, table, &key, value.as_deref());
             }
+            oldest.left.push(key);
         }
     }
 

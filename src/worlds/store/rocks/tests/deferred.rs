@@ -100,3 +100,24 @@ fn the_log_stays_short() {
     }
     assert_eq!(store.scan(Table::Buckets, &[], 1000).unwrap().len(), 250);
 }
+
+/// A row may have gone to its table while others of its commit have not: the log still has it, and must forget it, too.
+#[test]
+fn a_row_of_a_half_emptied_log_stays_deleted() {
+    let (folder, model) = (unsynced_folder(), MemoryStore::default());
+    let store = RocksStore::open(folder.path()).unwrap();
+    let commit = |steps: &[Step]| {
+        let mut batch = Batch::default();
+        steps.iter().for_each(|step| change(&mut batch, step));
+        store.commit(batch.clone()).unwrap();
+        model.commit(batch).unwrap();
+    };
+    commit(&(0..8).map(|key| Step::Put(key, 20)).collect::<Vec<_>>());
+    commit(&[Step::Put(8, 20)]);
+    let stay: Vec<u8> = (0..8).filter(|key| store.deferred().get(&[*key]).is_some()).collect();
+    assert_eq!(stay, [0, 1, 2, 3, 4, 5], "the last two have left");
+    commit(&[Step::DeleteRange(6, 8)]);
+    drop(store);
+    agree(&RocksFolder::open(folder.path()).unwrap(), &model);
+    agree(&RocksStore::open(folder.path()).unwrap(), &model);
+}
