@@ -88,7 +88,7 @@ fn commit(dedup: &mut Dedup, store: &RocksStore, hashes: &[u128], now: Timestamp
     dedup.flush(store, &mut batch).unwrap();
     let flushed = start.elapsed();
     store.commit(batch).unwrap();
-    dedup.committed();
+    dedup.written();
     let committed = start.elapsed();
     lap.new += hashes.len() as u64;
     lap.mark += marked;

@@ -1,8 +1,14 @@
 //! Tasks with names, that stop together, and whose failure is noticed.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
+use thiserror::Error;
 use tokio::{
+    runtime::Handle,
     task::{JoinError, spawn_blocking},
     time::timeout,
 };
@@ -24,12 +30,12 @@ impl Tasks {
     /// or panic, [`failed`](Self::failed) tells.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let (stop, failed) = (self.stop.clone(), self.failed.clone());
         let running = tokio::spawn(self.tracker.track_future(task));
         #[cfg(test)]
         if let Ok(mut all) = self.running.lock() {
             all.push(running.abort_handle());
         }
+        let (stop, failed) = (self.stop.clone(), self.failed.clone());
         self.tracker.spawn(async move {
             let ended = running.await;
             if let Err(fault) = ended {
@@ -37,6 +43,29 @@ impl Tasks {
                 failed.cancel();
             } else if !stop.is_cancelled() {
                 error!(task = name, "task ended too early");
+                failed.cancel();
+            }
+        });
+    }
+
+    /// Runs `task` on a thread of its own, which it may block: see [`in_place`]. It may end at any time: a thread that
+    /// waited for [`stopping`](Self::stopping) would hold up the end of a runtime that nobody stops. Should it panic,
+    /// [`failed`](Self::failed) tells.
+    pub fn spawn_on_thread(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        #[cfg(test)]
+        if simulated::is_on() {
+            let stopping = self.stopping();
+            return self.spawn(name, async {
+                task.await;
+                stopping.await;
+            });
+        }
+        let runtime = Handle::current();
+        let running = self.tracker.spawn_blocking(move || runtime.block_on(task));
+        let failed = self.failed.clone();
+        self.tracker.spawn(async move {
+            if let Err(fault) = running.await {
+                error!(task = name, %fault, "task panicked");
                 failed.cancel();
             }
         });
@@ -83,6 +112,23 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
     spawn_blocking(work).await
 }
+
+/// Runs work that blocks the thread of its own that a task has.
+pub async fn in_place<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    #[cfg(test)]
+    if simulated::is_on() {
+        return Ok(simulated::blocking(work).await);
+    }
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+        Panicked(words.or_else(|| panic.downcast_ref().cloned()).unwrap_or_default())
+    })
+}
+
+/// Work that panicked, with its words.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Panicked(String);
 
 /// A simulation has one thread, so that each run of it goes the same way.
 #[cfg(test)]

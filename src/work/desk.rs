@@ -41,7 +41,7 @@ impl Desk {
         let answer = work(&mut self.books, &self.store, self.now, &mut batch);
         self.books.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();
-        self.books.committed();
+        self.books.written();
         assert_eq!(self.faults(), Vec::<String>::new());
         answer
     }

@@ -324,10 +324,10 @@ impl Books {
         self.dedup.flush(store, batch)
     }
 
-    /// The batch is on disk.
-    pub fn committed(&mut self) {
-        self.dedup.committed();
-        self.subjects.committed();
+    /// The batch is written: it is read from the store now.
+    pub fn written(&mut self) {
+        self.dedup.written();
+        self.subjects.written();
         self.unheld.clear();
         self.unpended.clear();
     }

@@ -28,8 +28,8 @@ impl Subjects {
         batch.put(Table::Subjects, keys::subject(hour, subject), vec![VERSION]);
     }
 
-    /// The batch is on disk.
-    pub(super) fn committed(&mut self) {
+    /// The batch is written: it is read from the store now.
+    pub(super) fn written(&mut self) {
         self.fresh.clear();
     }
 

@@ -1,4 +1,4 @@
-//! The single writer. Jobs gather while a write is under way; the next write takes them all, with one sync.
+//! The single writer. Jobs gather while a sync is under way; the next write takes them all, with one sync.
 //!
 //! A job is answered only once the write that holds its changes is on disk (I3). After a failed write or sync nothing
 //! is written any more: what the disk holds is not known, and to sync again would not tell.
@@ -9,18 +9,13 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tracing::error;
 
 use crate::{
     base::{
         clock::Clock,
-        metrics,
-        sabotage::{Sabotage, is_sabotaged},
-        tasks::{Tasks, blocking},
+        tasks::{Panicked, Tasks},
     },
     domain::{
         product::ProductIndex,
@@ -38,16 +33,16 @@ use super::{
     phase::{Phase, PhaseHandle},
     roster::{Customer, Roster},
 };
+use writer::Writer;
 
+mod group;
+mod syncer;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 /// Jobs that may wait, each a request or a step of other work. Their events are bounded by `max_pending_events`.
 const MAX_WAITING_JOBS: usize = 65_536;
-/// One write takes at most so many jobs and events, so that no answer waits for an endless group.
-const MAX_GROUP_JOBS: usize = 4096;
-const MAX_GROUP_EVENTS: usize = 200_000;
-
 /// News that a submitter may leave unread; one that missed some reads the store again.
 const MAX_UNREAD_NEWS: usize = 256;
 
@@ -67,7 +62,18 @@ type Answer = Box<dyn FnOnce() + Send>;
 
 struct Weighed {
     job: Job,
+    /// As many as a job's work is like.
     events: usize,
+    readers: Readers,
+}
+
+/// Who reads what a job changes in the store, and acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Readers {
+    /// Only the books: it may be there to be read before it is synced.
+    Books,
+    /// A submitter, too, that tells AWS: no one reads it before it is on disk.
+    Others,
 }
 
 /// What a job works on.
@@ -123,8 +129,7 @@ impl Committer {
     ) -> Self {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING_JOBS);
         let status = Arc::new(Mutex::new(status_of(&books)));
-        let writer = Writer { store, clock, phase: phase.clone(), status: status.clone() };
-        tasks.spawn("committer", writer.run(books, waiting, tasks.stopping()));
+        Writer::start(books, store, clock, phase.clone(), status.clone(), waiting, tasks);
         let pending_events = Arc::new(Semaphore::new(max_pending_events.min(Semaphore::MAX_PERMITS)));
         let (news, _) = broadcast::channel(MAX_UNREAD_NEWS);
         Self { jobs, pending_events, max_pending_events, phase, status, roster, news }
@@ -166,7 +171,7 @@ impl Committer {
                 answer => Ok(answer),
             }
         };
-        self.hand_over(events, count, |_| {}).await
+        self.hand_over(events, Readers::Books, count, |_| {}).await
     }
 
     /// A stream producer's last durable sequence.
@@ -204,7 +209,7 @@ impl Committer {
                 announce(&news, News::Closing { product, customer: customer.key.clone(), deadline });
             }
         };
-        self.hand_over(1, close, announce_closing).await?.answer().await
+        self.hand_over(1, Readers::Others, close, announce_closing).await?.answer().await
     }
 
     /// Writes down a person's decision about held records, and carries it out: for all of them or for none.
@@ -228,7 +233,7 @@ impl Committer {
                 announce_resumed(&news, resumed);
             }
         };
-        let decided = self.hand_over(1, decide, announce_decided).await?.answer().await?;
+        let decided = self.hand_over(1, Readers::Others, decide, announce_decided).await?.answer().await?;
         Ok(decided.map(drop))
     }
 
@@ -238,7 +243,7 @@ impl Committer {
         let retry =
             |ledger: &mut Ledger<'_>| ledger.books.retry_slowly(ledger.store, ledger.now, ledger.batch);
         let announce_retried = move |resumed: &Vec<Resumed>| announce_resumed(&news, resumed);
-        self.hand_over(1, retry, announce_retried).await?.answer().await?;
+        self.hand_over(1, Readers::Others, retry, announce_retried).await?.answer().await?;
         Ok(())
     }
 
@@ -295,12 +300,13 @@ impl Committer {
         &self,
         work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, CommitError> {
-        self.hand_over(1, work, |_| {}).await?.answer().await
+        self.hand_over(1, Readers::Others, work, |_| {}).await?.answer().await
     }
 
     async fn hand_over<T: Send + 'static>(
         &self,
         events: usize,
+        readers: Readers,
         work: impl FnOnce(&mut Ledger<'_>) -> Result<T, StoreError> + Send + 'static,
         announce: impl FnOnce(&T) + Send + 'static,
     ) -> Result<Ticket<T>, CommitError> {
@@ -315,7 +321,7 @@ impl Committer {
                 drop(sender.send(value));
             }))
         });
-        self.jobs.send(Weighed { job, events }).await.map_err(|_| self.unavailable())?;
+        self.jobs.send(Weighed { job, events, readers }).await.map_err(|_| self.unavailable())?;
         Ok(Ticket { answer, committer: self.clone() })
     }
 
@@ -366,121 +372,10 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The committer's task.
-struct Writer {
-    store: Arc<dyn Store>,
-    clock: Clock,
-    phase: PhaseHandle,
-    status: Arc<Mutex<Status>>,
-}
-
-impl Writer {
-    async fn run(
-        self,
-        mut books: Books,
-        mut waiting: mpsc::Receiver<Weighed>,
-        stopping: impl Future<Output = ()>,
-    ) {
-        tokio::pin!(stopping);
-        let mut closed = false;
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = &mut stopping, if !closed => {
-                    closed = true;
-                    waiting.close();
-                    continue;
-                }
-                job = waiting.recv() => job,
-            };
-            let Some(first) = first else { return };
-            let group = gather(first, &mut waiting);
-            match self.write(books, group).await {
-                Ok(written) => books = written,
-                Err(fault) => {
-                    self.fail(&fault, &mut waiting).await;
-                    return stopping.await;
-                }
-            }
-        }
-    }
-
-    /// Works through a group of jobs, writes their changes, and answers them.
-    async fn write(&self, mut books: Books, group: Vec<Weighed>) -> Result<Books, StoreError> {
-        let (store, now) = (self.store.clone(), self.clock.now());
-        let started = Instant::now();
-        let events = group.iter().map(|weighed| weighed.events).sum();
-        let phase = self.phase.clone();
-        // RocksDB blocks, and its sync takes milliseconds.
-        let written = blocking(move || {
-            let (mut waiting, mut answers) = (group.into_iter(), Vec::new());
-            let written = write_group(&mut books, &*store, now, &mut waiting, &mut answers);
-            if let Err(fault) = written {
-                // Before the jobs are dropped, so that their senders learn the reason.
-                phase.fail(&reason(&fault));
-                metrics::store_failed();
-                return Err(fault);
-            }
-            Ok((books, answers))
-        })
-        .await;
-        let (books, answers) = written.unwrap_or_else(|panic| {
-            let message = format!("a job panicked: {panic}");
-            Err(StoreError::Engine { action: "write to", message })
-        })?;
-        *lock(&self.status) = status_of(&books);
-        metrics::committed(events, started.elapsed(), books.open_buckets());
-        for answer in answers {
-            answer();
-        }
-        Ok(books)
-    }
-
-    /// Stops for good. The waiting jobs are dropped, which tells their senders.
-    async fn fail(&self, fault: &StoreError, waiting: &mut mpsc::Receiver<Weighed>) {
-        error!(%fault, "the store has failed: no usage is taken until a restart");
-        self.phase.fail(&reason(fault));
-        metrics::store_failed();
-        waiting.close();
-        while waiting.recv().await.is_some() {}
-    }
-}
-
-fn gather(first: Weighed, waiting: &mut mpsc::Receiver<Weighed>) -> Vec<Weighed> {
-    let mut events = first.events;
-    let mut group = vec![first];
-    while group.len() < MAX_GROUP_JOBS && events < MAX_GROUP_EVENTS {
-        let Ok(next) = waiting.try_recv() else { break };
-        events += next.events;
-        group.push(next);
-    }
-    group
-}
-
-/// Works through the jobs; the answers are to be given only if this succeeds.
-fn write_group(
-    books: &mut Books,
-    store: &dyn Store,
-    now: Timestamp,
-    group: &mut impl Iterator<Item = Weighed>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), StoreError> {
-    let mut batch = Batch::default();
-    for weighed in group {
-        let mut ledger = Ledger { books, store, now, batch: &mut batch };
-        answers.push((weighed.job)(&mut ledger)?);
-    }
-    books.flush(store, &mut batch)?;
-    if is_sabotaged(Sabotage::AnswerBeforeSync) {
-        answers.drain(..).for_each(|answer| answer());
-    }
-    if !batch.is_empty() {
-        store.commit(batch)?;
-    }
-    books.committed();
-    Ok(())
-}
-
 fn reason(fault: &StoreError) -> String {
     format!("the store has failed and takes nothing more until a restart: {fault}")
+}
+
+fn panicked(panic: &Panicked) -> StoreError {
+    StoreError::Engine { action: "write to", message: format!("a job panicked: {panic}") }
 }

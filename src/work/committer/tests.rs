@@ -60,12 +60,12 @@ async fn after_a_failed_write_nothing_is_acknowledged_any_more() {
         let failed = committer.record(delta(5)).await.unwrap().answer().await.unwrap_err();
         assert!(failed.to_string().contains("injected fault"), "{failed}");
         assert!(matches!(phase.get(), Phase::Failed(_)));
-        let commits = store.commits();
+        let syncs = store.syncs();
         match committer.record(delta(3)).await {
             Ok(ticket) => assert!(ticket.answer().await.is_err()),
             Err(refused) => assert!(refused.to_string().contains("injected fault"), "{refused}"),
         }
-        assert_eq!(store.commits(), commits, "a failed write is never followed by another");
+        assert_eq!(store.syncs(), syncs, "a failed write is never followed by another");
         assert_eq!(on_disk(&store.crash()), if landed { 12 } else { 7 });
     }
 }
@@ -73,7 +73,7 @@ async fn after_a_failed_write_nothing_is_acknowledged_any_more() {
 #[tokio::test]
 async fn what_gathers_shares_one_write() {
     let Setup { store, committer, .. } = start(MemoryStore::default());
-    let before = store.commits();
+    let before = store.syncs();
     let mut tickets = Vec::new();
     for _ in 0..100 {
         tickets.push(committer.record(delta(1)).await.unwrap());
@@ -82,7 +82,7 @@ async fn what_gathers_shares_one_write() {
         ticket.answer().await.unwrap().unwrap();
     }
     assert_eq!(on_disk(&store), 100);
-    assert!(store.commits() - before < 10, "{} writes for 100 requests", store.commits() - before);
+    assert!(store.syncs() - before < 10, "{} writes for 100 requests", store.syncs() - before);
 }
 
 #[tokio::test]

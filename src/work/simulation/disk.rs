@@ -1,6 +1,6 @@
 //! The disk: each commit is looked at, and may be the process's last.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
     invariants::{check_invariants, check_tally},
@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Disk {
     memory: MemoryStore,
     world: Arc<World>,
+    /// What was written and not synced.
+    unsynced: Mutex<Option<Vec<ledger::Row>>>,
 }
 
 /// How a process ends at a commit.
@@ -30,20 +32,39 @@ enum End {
 
 impl Disk {
     pub(super) fn new(world: Arc<World>) -> Self {
-        Self { memory: MemoryStore::default(), world }
+        Self { memory: MemoryStore::default(), world, unsynced: Mutex::default() }
     }
 
-    /// As the next process finds it.
+    /// As the next process finds it: what was not synced may be there all the same.
     pub(super) fn crash(&self) -> Self {
-        let memory = self.memory.crash();
+        let unsynced = lock(&self.unsynced).take();
+        if unsynced.is_some() {
+            self.world.trace.saw("a crash between a write and its sync");
+        }
+        let memory = if fastrand::bool() {
+            self.take_in(unsynced);
+            self.memory.crash_after_write()
+        } else {
+            self.memory.crash()
+        };
         if chance(8) {
             check_invariants(&memory, &self.world);
         }
-        Self { memory, world: self.world.clone() }
+        Self { memory, world: self.world.clone(), unsynced: Mutex::default() }
     }
 
-    pub(super) fn commits(&self) -> usize {
-        self.memory.commits()
+    fn take_in(&self, rows: Option<Vec<ledger::Row>>) {
+        if let Some(rows) = rows {
+            self.world.ledger().take_in(rows, &self.world);
+        }
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.memory.syncs()
+    }
+
+    pub(super) fn is_synced(&self) -> bool {
+        self.memory.is_synced()
     }
 
     /// While nothing is being written.
@@ -52,10 +73,13 @@ impl Disk {
         check_tally(&self.memory, tally, &self.world);
     }
 
+    fn is_last(&self) -> bool {
+        !self.world.is_calm() && chance(self.world.plan.commits_per_crash)
+    }
+
     fn end(&self) -> Option<End> {
         const ENDS: [End; 4] = [End::Failed, End::FailedButLanded, End::After, End::After];
-        let is_last = !self.world.is_calm() && chance(self.world.plan.commits_per_crash);
-        is_last.then(|| ENDS[fastrand::usize(..ENDS.len())])
+        self.is_last().then(|| ENDS[fastrand::usize(..ENDS.len())])
     }
 }
 
@@ -71,7 +95,20 @@ impl Rows for Disk {
 
 impl Store for Disk {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let rows = ledger::rows(&batch, self.world.catalog());
+        self.write(batch)?;
+        self.sync()
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        *lock(&self.unsynced) = Some(ledger::rows(&batch, self.world.catalog()));
+        if self.is_last() {
+            self.world.trace.tell("a crash after a write", "");
+            self.world.crash.notify_one();
+        }
+        self.memory.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
         let end = self.end();
         let trace = &self.world.trace;
         match end {
@@ -89,11 +126,12 @@ impl Store for Disk {
             }
             None => {}
         }
-        let written = self.memory.commit(batch);
-        if written.is_ok() || matches!(end, Some(End::FailedButLanded)) {
-            self.world.ledger().take_in(rows, &self.world);
+        let synced = self.memory.sync();
+        let unsynced = lock(&self.unsynced).take();
+        if synced.is_ok() || matches!(end, Some(End::FailedButLanded)) {
+            self.take_in(unsynced);
         }
-        written
+        synced
     }
 
     fn snapshot(&self) -> Box<dyn Rows + '_> {
@@ -103,4 +141,8 @@ impl Store for Disk {
     fn size(&self) -> u64 {
         self.memory.size()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
 }

@@ -82,7 +82,8 @@ impl Host<'_> {
                 biased;
                 () = agent.disk_failed() => self.crash().await,
                 () = self.world.crash.notified() => {
-                    sleep(Duration::from_millis(fastrand::u64(..300))).await;
+                    let most = if fastrand::bool() { 8 } else { 300 };
+                    sleep(Duration::from_millis(fastrand::u64(..most))).await;
                     self.crash().await;
                 }
                 () = agent.task_failed() => self.world.trace.fault("a task of the agent has failed"),
@@ -239,9 +240,9 @@ impl Host<'_> {
     /// Waits until the last commit has been answered for.
     async fn be_still(&self) {
         loop {
-            let before = self.disk.commits();
-            sleep(Duration::from_millis(10)).await;
-            if self.disk.commits() == before {
+            let before = self.disk.syncs();
+            sleep(Duration::from_millis(30)).await;
+            if self.disk.syncs() == before && self.disk.is_synced() {
                 return;
             }
         }

@@ -7,12 +7,13 @@ use super::{Coverage, Report, Sabotage, run};
 const REGRESSIONS: [u64; 3] = [412, 606, 1419];
 
 /// What a hundred seeds must provoke, or the simulation has gone blind.
-const KINDS: [&str; 58] = [
+const KINDS: [&str; 59] = [
     "a bad record",
     "a carry",
     "a clock in doubt",
     "a crash after a commit",
     "a crash at the start",
+    "a crash between a write and its sync",
     "a crash in a call",
     "a decision that cannot be carried out",
     "a decision to carry",

@@ -176,10 +176,19 @@ pub trait Rows {
 /// Takes a key and its value.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), StoreError> + 'a;
 
+/// After an error of any write or sync nothing may be written any more: what is on disk is not known until the next
+/// start.
 pub trait Store: Rows + Send + Sync + 'static {
-    /// Applies the batch and syncs it to disk. After an error nothing may be written any more: what is on disk is
-    /// not known until the next start.
+    /// Applies the batch and syncs it to disk. No one reads it sooner.
     fn commit(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Applies the batch: from now on it is read, and after [`sync`](Self::sync) it is on disk. Until then nothing else
+    /// may be written: where a log ends in one file and goes on in the next, a power cut could take the end of the one
+    /// and leave the other.
+    fn write(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Syncs what was written to disk.
+    fn sync(&self) -> Result<(), StoreError>;
 
     /// All rows as they are now, whatever is committed meanwhile.
     fn snapshot(&self) -> Box<dyn Rows + '_>;

@@ -93,7 +93,7 @@ impl Dedup {
                 batch.delete_range(Table::EventIds, keys::generation(start), [&**last, &[0]].concat());
                 self.flush(store, &mut batch)?;
                 store.commit(batch)?;
-                self.committed();
+                self.written();
             }
         }
         Ok(())

@@ -108,15 +108,15 @@ impl Dedup {
     }
 
     /// Puts the new markers into the batch, and does some upkeep. To be called once, when the batch is otherwise
-    /// complete; nothing may be looked up between this and [`committed`](Self::committed).
+    /// complete; nothing may be looked up between this and [`written`](Self::written).
     pub fn flush(&mut self, store: &dyn Rows, batch: &mut Batch) -> Result<(), StoreError> {
         let marked = self.write(batch);
         self.freeze();
         self.upkeep.work(&self.generations, marked, store, batch)
     }
 
-    /// The batch is on disk.
-    pub fn committed(&mut self) {
+    /// The batch is written: it is read from the store now.
+    pub fn written(&mut self) {
         self.upkeep.settle(&mut self.generations);
     }
 

@@ -52,7 +52,7 @@ impl Book {
     fn commit(&mut self, mut batch: Batch) {
         self.dedup.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();
-        self.dedup.committed();
+        self.dedup.written();
     }
 
     fn knows(&self, hash: u128) -> bool {
@@ -230,7 +230,7 @@ fn live(store: &MemoryStore) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         dedup.flush(store, &mut batch)?;
         store.commit(batch)?;
-        dedup.committed();
+        dedup.written();
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! waits for more of it than for its own markers. One job ends before the next one begins, so that the numbers of the
 //! rows only grow, and RocksDB never has to sort them.
 //!
-//! What a step writes can be read only once its batch is on disk: until [`Upkeep::settle`], a job that is done changes
+//! What a step writes can be read only once its batch is written: until [`Upkeep::settle`], a job that is done changes
 //! nothing for look-ups, and no other job works on the same shard.
 
 use std::{collections::BTreeSet, mem, slice};
@@ -99,7 +99,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// The batch is on disk: what was done in it counts.
+    /// The batch is written: what was done in it counts.
     pub(super) fn settle(&mut self, generations: &mut [Generation]) {
         for done in mem::take(&mut self.done) {
             match done {

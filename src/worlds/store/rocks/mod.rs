@@ -9,6 +9,7 @@ use std::{
     borrow::Cow,
     fs::{self, File, TryLockError},
     io::{self, Read, Seek, Write},
+    mem,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -44,10 +45,15 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 
 pub struct RocksStore {
     db: DB,
-    /// Locked from a batch's first change until it is on disk: whoever reads finds a row here or there.
+    /// Locked from a batch's first change until it is written: whoever reads finds a row here or there.
     deferred: Mutex<Deferred>,
+    /// By what is written and not synced.
+    discarded: Mutex<Vec<Discarded>>,
     lock: Lock,
 }
+
+/// The rows of a table from a key to another, both included.
+type Discarded = (Table, Vec<u8>, Vec<u8>);
 
 impl RocksStore {
     /// Opens or creates the store in `data_dir`. A second process is refused with the first one's pid.
@@ -63,9 +69,49 @@ impl RocksStore {
         let overlay = deferred::read(&db)?;
         if !overlay.is_empty() {
             let writes = deferred::settle(&overlay, &db, log_of(&db), family(&db, deferred::TABLE));
-            write(&db, writes)?;
+            write(&db, writes, true)?;
         }
-        Ok(Self { db, deferred: Mutex::default(), lock })
+        Ok(Self { db, deferred: Mutex::default(), discarded: Mutex::default(), lock })
+    }
+
+    /// Returns what it discards, to be freed once it is on disk.
+    fn apply(&self, batch: Batch, syncs: bool) -> Result<Vec<Discarded>, StoreError> {
+        let (mut writes, mut discarded) = (WriteBatch::default(), Vec::new());
+        let mut families = [None; Table::ALL.len()];
+        let mut family =
+            |table: Table| *families[table as usize].get_or_insert_with(|| family(&self.db, table));
+        let mut deferred = self.deferred();
+        for change in batch.changes {
+            match change {
+                Change::Put(deferred::TABLE, key, value) => deferred.change(key, Some(value)),
+                Change::Delete(deferred::TABLE, key) => deferred.change(key, None),
+                Change::Put(table, key, value) => writes.put_cf(family(table), key, value),
+                Change::Delete(table, key) => writes.delete_cf(family(table), key),
+                Change::DeleteRange(table, from, to) => {
+                    if table == deferred::TABLE {
+                        deferred.remove_range(&from, &to);
+                    }
+                    writes.delete_range_cf(family(table), from, to);
+                }
+                Change::Discard(table, from, through) => discarded.push((table, from, through)),
+            }
+        }
+        deferred.write(log_of(&self.db), family(deferred::TABLE), &mut writes);
+        write(&self.db, writes, syncs)?;
+        Ok(discarded)
+    }
+
+    /// Whole files only: a range that is marked as deleted would have its neighbours rewritten.
+    fn free(&self, discarded: Vec<Discarded>) -> Result<(), StoreError> {
+        for (table, from, through) in discarded {
+            let freed = self.db.delete_file_in_range_cf(family(&self.db, table), from, through);
+            freed.map_err(|error| engine("free files of", &error))?;
+        }
+        Ok(())
+    }
+
+    fn discarded(&self) -> MutexGuard<'_, Vec<Discarded>> {
+        self.discarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deferred(&self) -> MutexGuard<'_, Deferred> {
@@ -202,10 +248,9 @@ fn families() -> Vec<ColumnFamilyDescriptor> {
     Table::ALL.into_iter().map(family).chain([log]).collect()
 }
 
-/// Applies the batch and syncs it to disk.
-fn write(db: &DB, writes: WriteBatch) -> Result<(), StoreError> {
+fn write(db: &DB, writes: WriteBatch, syncs: bool) -> Result<(), StoreError> {
     let mut options = WriteOptions::default();
-    options.set_sync(true);
+    options.set_sync(syncs);
     db.write_opt(writes, &options).map_err(|error| engine("write to", &error))
 }
 
@@ -420,34 +465,22 @@ impl Rows for RocksFolder {
 
 impl Store for RocksStore {
     fn commit(&self, batch: Batch) -> Result<(), StoreError> {
-        let (mut writes, mut discarded) = (WriteBatch::default(), Vec::new());
-        let mut families = [None; Table::ALL.len()];
-        let mut family =
-            |table: Table| *families[table as usize].get_or_insert_with(|| family(&self.db, table));
-        let mut deferred = self.deferred();
-        for change in batch.changes {
-            match change {
-                Change::Put(deferred::TABLE, key, value) => deferred.change(key, Some(value)),
-                Change::Delete(deferred::TABLE, key) => deferred.change(key, None),
-                Change::Put(table, key, value) => writes.put_cf(family(table), key, value),
-                Change::Delete(table, key) => writes.delete_cf(family(table), key),
-                Change::DeleteRange(table, from, to) => {
-                    if table == deferred::TABLE {
-                        deferred.remove_range(&from, &to);
-                    }
-                    writes.delete_range_cf(family(table), from, to);
-                }
-                Change::Discard(table, from, through) => discarded.push((table, from, through)),
-            }
-        }
-        deferred.write(log_of(&self.db), family(deferred::TABLE), &mut writes);
-        write(&self.db, writes)?;
-        drop(deferred);
-        for (table, from, through) in discarded {
-            // Whole files only: a range that is marked as deleted would have its neighbours rewritten.
-            let freed = self.db.delete_file_in_range_cf(family(table), from, through);
-            freed.map_err(|error| engine("free files of", &error))?;
-        }
+        let discarded = self.apply(batch, true)?;
+        self.free(discarded)?;
+        self.lock.check()
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let discarded = self.apply(batch, false)?;
+        self.discarded().extend(discarded);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        // What a later write discards is not on disk with this sync.
+        let discarded = mem::take(&mut *self.discarded());
+        self.db.flush_wal(true).map_err(|error| engine("write to", &error))?;
+        self.free(discarded)?;
         self.lock.check()
     }
 

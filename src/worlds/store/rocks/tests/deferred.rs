@@ -69,7 +69,7 @@ proptest! {
                     store.commit(batch.clone()).unwrap();
                     agree(&*snapshot, &before);
                     drop(snapshot);
-                    model.commit(std::mem::take(&mut batch)).unwrap();
+                    model.commit(mem::take(&mut batch)).unwrap();
                     agree(&store, &model);
                 }
                 Step::Reopen => {
@@ -108,7 +108,9 @@ fn a_row_of_a_half_emptied_log_stays_deleted() {
     let store = RocksStore::open(folder.path()).unwrap();
     let commit = |steps: &[Step]| {
         let mut batch = Batch::default();
-        steps.iter().for_each(|step| change(&mut batch, step));
+        for step in steps {
+            change(&mut batch, step);
+        }
         store.commit(batch.clone()).unwrap();
         model.commit(batch).unwrap();
     };
