@@ -92,7 +92,7 @@ impl Books {
 
     fn carry(&mut self, settled: Settled, now: Timestamp, batch: &mut Batch) {
         let Some((product, series)) = self.series_of_record(&settled.record) else { return };
-        let into = self.hour_for(Some(series.customer), Hour::containing(now), now);
+        let into = self.hour_for(&self.roster.read(), Some(series.customer), Hour::containing(now), now);
         self.carry_into(into, product, series, &rolled(&settled.record));
         self.close(settled, Outcome::Carried { into }, now, batch);
     }

@@ -112,7 +112,12 @@ impl Books {
         // Without a place in the configuration there is no bucket to carry it into; a closing customer has no later
         // hour.
         let place = self.series_of_record(record).filter(|(_, series)| !self.is_closing(*series));
-        let current = self.hour_for(place.map(|(_, series)| series.customer), Hour::containing(now), now);
+        let current = self.hour_for(
+            &self.roster.read(),
+            place.map(|(_, series)| series.customer),
+            Hour::containing(now),
+            now,
+        );
         match (missed(record, delivery, self.rules.missed, current), place) {
             (Outcome::RolledForward { .. }, None) => held,
             (Outcome::RolledForward { into }, Some((product, series))) => {

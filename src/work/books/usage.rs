@@ -13,7 +13,7 @@ use crate::{
     },
     work::{
         delta::{CustomerRef, Delta, Entry, Mark, Recorded, Refused},
-        roster::CustomerIndex,
+        roster::{CustomerIndex, Inner as Roster},
     },
     worlds::store::{
         Batch, Store, StoreError, Table,
@@ -55,6 +55,7 @@ impl Books {
         batch: &mut Batch,
     ) -> Result<Recorded, RecordError> {
         let mut recorded = Recorded::default();
+        let places = self.places(delta, now);
         if let Some(mark) = &delta.mark {
             let last = self.last_sequence(&mark.producer);
             recorded.durable_sequence = last.max(mark.sequence);
@@ -62,15 +63,29 @@ impl Books {
                 return Ok(Recorded { is_repeat: true, ..recorded });
             }
             self.check_mark(mark, last)?;
-            self.check_room(delta, now)?;
+            self.check_room(delta, &places)?;
         }
-        self.count_all(delta, store, now, batch, &mut recorded)?;
+        self.count_all(delta, &places, store, now, batch, &mut recorded)?;
         if let Some(mark) = &delta.mark {
             let producer = Producer { sequence: mark.sequence, last_seen: now };
             self.producers.insert(mark.producer.clone(), producer);
             batch.put(Table::Producers, mark.producer.as_bytes(), encode(&producer));
         }
         Ok(recorded)
+    }
+
+    /// All of them at once: to lock the roster for each would take longer than to count.
+    fn places(&self, delta: &Delta, now: Timestamp) -> Vec<Place> {
+        let roster = self.roster.read();
+        delta.entries.iter().map(|entry| self.place(entry, &roster, now)).collect()
+    }
+
+    fn place(&self, entry: &Entry, roster: &Roster, now: Timestamp) -> Place {
+        let customer = match &entry.customer {
+            CustomerRef::Known(index) => Some(*index),
+            CustomerRef::New(new) => roster.find(entry.product, &new.key),
+        };
+        Place { customer, hour: self.hour_for(roster, customer, entry.hour, now) }
     }
 
     /// The last sequence of a producer that was counted; 0 for a new one.
@@ -80,14 +95,12 @@ impl Books {
 
     /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
     /// every unknown bucket and customer as new, thus rather too many than too few.
-    fn check_room(&self, delta: &Delta, now: Timestamp) -> Result<(), RecordError> {
+    fn check_room(&self, delta: &Delta, places: &[Place]) -> Result<(), RecordError> {
         let (mut customers, mut buckets) = (0, 0);
-        for entry in &delta.entries {
-            let known = self.known(entry);
-            let hour = self.hour_for(known, entry.hour, now);
-            let series = known.map(|customer| Series { customer, dimension: entry.dimension });
-            let is_open = series.is_some_and(|series| self.bucket(hour, series).is_some());
-            customers += usize::from(known.is_none());
+        for (entry, place) in delta.entries.iter().zip(places) {
+            let series = place.customer.map(|customer| Series { customer, dimension: entry.dimension });
+            let is_open = series.is_some_and(|series| self.bucket(place.hour, series).is_some());
+            customers += usize::from(place.customer.is_none());
             buckets += usize::from(!is_open);
         }
         let fits = self.open_buckets + buckets <= self.rules.max_open_buckets
@@ -113,19 +126,20 @@ impl Books {
     fn count_all(
         &mut self,
         delta: &Delta,
+        places: &[Place],
         store: &dyn Store,
         now: Timestamp,
         batch: &mut Batch,
         recorded: &mut Recorded,
     ) -> Result<(), StoreError> {
         let mut admissions = Vec::with_capacity(delta.entries.len());
-        for (entry, place) in delta.entries.iter().zip(0..) {
-            let mut admission = Admission::default();
+        for ((entry, place), index) in delta.entries.iter().zip(places).zip(0..) {
+            let mut admission = Admission { place: *place, admitted: None, duplicates: 0 };
             if entry.events > 0
                 && let Err(why) =
                     self.count(entry, &mut admission, entry.usage, entry.events, store, now, batch)?
             {
-                recorded.refused_entries.push(Refused { place, product: entry.product, why });
+                recorded.refused_entries.push(Refused { place: index, product: entry.product, why });
             }
             admissions.push(admission);
         }
@@ -168,7 +182,7 @@ impl Books {
     ) -> Result<Result<(), Refusal>, StoreError> {
         let admitted = match &mut admission.admitted {
             Some(admitted) => admitted,
-            None => match self.admit(entry, usage, store, now, batch) {
+            None => match self.admit(entry, admission.place, usage, store, now, batch) {
                 Ok(admitted) => admission.admitted.insert(admitted),
                 Err(NotCounted::Refused(why)) => return Ok(Err(why)),
                 Err(NotCounted::Store(fault)) => return Err(fault),
@@ -181,13 +195,17 @@ impl Books {
     fn admit(
         &mut self,
         entry: &Entry,
+        mut place: Place,
         usage: Usage,
         store: &dyn Store,
         now: Timestamp,
         batch: &mut Batch,
     ) -> Result<Admitted, NotCounted> {
-        let known = self.known(entry);
-        let hour = self.hour_for(known, entry.hour, now);
+        if place.customer.is_none() {
+            // Another entry may just have brought the customer in.
+            place = self.place(entry, &self.roster.read(), now);
+        }
+        let Place { customer: known, hour } = place;
         let series = known.map(|customer| Series { customer, dimension: entry.dimension });
         self.check_bucket(series.and_then(|series| self.bucket(hour, series)), &usage)?;
         let is_new_subject = match entry.subject() {
@@ -256,8 +274,13 @@ impl Books {
     }
 
     /// The hour that takes a customer's usage: an earlier one may be sealed, for everyone or for the customer alone.
-    pub(super) fn hour_for(&self, customer: Option<CustomerIndex>, hour: Hour, now: Timestamp) -> Hour {
-        let roster = self.roster.read();
+    pub(super) fn hour_for(
+        &self,
+        roster: &Roster,
+        customer: Option<CustomerIndex>,
+        hour: Hour,
+        now: Timestamp,
+    ) -> Hour {
         let standing = customer.and_then(|index| roster.get(index)).map(|customer| &customer.standing);
         let watermark = standing.map_or(self.watermark, |standing| standing.watermark(self.watermark));
         open_hour(hour, watermark, now)
@@ -276,13 +299,6 @@ impl Books {
             return Err(Refusal::LimitReached { limit: "limits.max_open_buckets", most });
         }
         Ok(())
-    }
-
-    fn known(&self, entry: &Entry) -> Option<CustomerIndex> {
-        match &entry.customer {
-            CustomerRef::Known(index) => Some(*index),
-            CustomerRef::New(new) => self.roster.read().find(entry.product, &new.key),
-        }
     }
 
     /// Takes a customer into the roster because it was used.
@@ -307,9 +323,18 @@ impl Books {
     }
 }
 
+/// Whose an entry's events are, and the hour that takes them.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// `None` for one that is not known yet.
+    customer: Option<CustomerIndex>,
+    hour: Hour,
+}
+
 /// What becomes of an entry's events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Admission {
+    place: Place,
     /// The bucket that takes them, once there is one that counts.
     admitted: Option<Admitted>,
     duplicates: u64,
@@ -351,7 +376,7 @@ impl From<StoreError> for NotCounted {
 
 impl Recorded {
     fn note(&mut self, entry: &Entry, admission: &Admission) {
-        let Admission { admitted, duplicates } = admission;
+        let Admission { admitted, duplicates, .. } = admission;
         if admitted.is_none() && *duplicates == 0 {
             return;
         }
