@@ -111,7 +111,7 @@ impl Books {
     pub(super) fn note_subscription(&self, record: &Record, is_subscribed: bool, batch: &mut Batch) {
         let roster = self.roster.read();
         let Some(index) = roster.of_record(&self.rules.catalog, record) else { return };
-        if roster.get(index).is_none_or(|known| known.standing.not_subscribed != is_subscribed) {
+        if roster.is_subscribed(index).is_none_or(|known| known == is_subscribed) {
             return;
         }
         drop(roster);

@@ -99,6 +99,11 @@ impl Inner {
         self.row(index)?.sealed_through()
     }
 
+    /// Whether AWS has a subscription of a customer, as far as it has said.
+    pub fn is_subscribed(&self, index: CustomerIndex) -> Option<bool> {
+        self.row(index).map(|row| !row.not_subscribed)
+    }
+
     fn row(&self, index: CustomerIndex) -> Option<&Row> {
         self.rows.get(index.0 as usize)
     }

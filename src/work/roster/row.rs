@@ -22,7 +22,7 @@ pub(super) struct Row {
     first_hour: Hour,
     pub(super) product: ProductIndex,
     key_is: KeyIs,
-    not_subscribed: bool,
+    pub(super) not_subscribed: bool,
 }
 
 /// What AWS takes the key for.
