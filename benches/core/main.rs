@@ -1,6 +1,7 @@
-//! The pure core: what one seal and one batch cost. Each file measures one step.
+//! What one commit, one seal and one batch cost. Each file measures one step.
 #![allow(missing_docs, clippy::unwrap_used, reason = "benchmarks")]
 
+mod commit;
 mod plan;
 mod seal;
 
@@ -11,5 +12,5 @@ fn hour() -> Hour {
     Hour::from_index(498_000)
 }
 
-criterion_group!(benches, seal::bench, plan::bench);
+criterion_group!(benches, commit::bench, seal::bench, plan::bench);
 criterion_main!(benches);

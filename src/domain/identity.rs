@@ -60,6 +60,16 @@ impl Identity {
         }
     }
 
+    /// The one text that it is; `None` if it is more.
+    pub fn plain_text(&self) -> Option<&str> {
+        match self {
+            Self::Account { account_id: text } | Self::CustomerIdentifier { customer_identifier: text } => {
+                Some(text)
+            }
+            Self::License { .. } => None,
+        }
+    }
+
     /// The identity as fields; what the mode does not use is empty.
     pub fn fields(&self) -> IdentityFields<'_> {
         match self {

@@ -99,7 +99,7 @@ impl Customers {
     fn known(&self, product: ProductIndex, key: &str) -> Result<Message, Status> {
         let roster = self.view.committer.roster().read();
         let found = roster.find(product, key).and_then(|index| roster.get(index));
-        found.map(|customer| self.message(customer)).ok_or_else(|| unknown(key))
+        found.map(|customer| self.message(&customer)).ok_or_else(|| unknown(key))
     }
 }
 

@@ -58,7 +58,7 @@ impl Books {
         let roster = self.roster.clone();
         let mut roster = roster.write();
         let known = roster.find(product, &key).and_then(|index| roster.get(index));
-        let standing = match known.map(|customer| &customer.standing) {
+        let standing = match known.map(|customer| customer.standing) {
             Some(known) if known.identity != identity && self.sealing.is_some() => {
                 return Err(PutError::Sealing);
             }
@@ -96,7 +96,7 @@ impl Books {
         let mut roster = roster.write();
         let index = roster.find(product, key)?;
         let closing = Closing { noticed, is_sealed: false };
-        let customer = roster.update(index, |standing| _ = standing.closing.get_or_insert(closing))?.clone();
+        let customer = roster.update(index, |standing| _ = standing.closing.get_or_insert(closing))?;
         self.closing.extend(customer.standing.seals_at(self.rules.grace).map(|moment| (moment, index)));
         self.put_roster_row(&roster, index, batch);
         Some(customer)
@@ -111,7 +111,7 @@ impl Books {
     pub(super) fn note_subscription(&self, record: &Record, is_subscribed: bool, batch: &mut Batch) {
         let roster = self.roster.read();
         let Some(index) = roster.of_record(&self.rules.catalog, record) else { return };
-        if roster.get(index).is_none_or(|known| known.standing.not_subscribed != is_subscribed) {
+        if roster.is_subscribed(index).is_none_or(|known| known == is_subscribed) {
             return;
         }
         drop(roster);

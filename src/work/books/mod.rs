@@ -8,6 +8,7 @@ mod decisions;
 pub mod dedup;
 mod ledger;
 mod outstanding;
+mod pages;
 mod retention;
 mod seal;
 mod series;
@@ -347,10 +348,10 @@ impl Books {
     }
 
     fn bucket_key<'a>(&'a self, roster: &'a Inner, hour: Hour, series: Series) -> Option<BucketKey<'a>> {
-        let customer = roster.get(series.customer)?;
-        let product = self.rules.catalog.product(customer.product)?;
+        let (product, customer) = roster.name(series.customer)?;
+        let product = self.rules.catalog.product(product)?;
         let dimension = product.dimensions.get(usize::from(series.dimension.0))?;
-        Some(BucketKey { hour, product: &product.code, customer: &customer.key, dimension: &dimension.name })
+        Some(BucketKey { hour, product: &product.code, customer, dimension: &dimension.name })
     }
 
     /// Moves what an earlier hour left into an open bucket.

@@ -153,19 +153,19 @@ impl Books {
                 break;
             }
             looks -= 1;
-            if self.claims_zero(product, customer, hour, now) || self.has_used(index, hour) {
-                let turn = Turn { index, customer, product, hour, is_last: false };
+            if self.claims_zero(product, &customer, hour, now) || self.has_used(index, hour) {
+                let turn = Turn { index, customer: &customer, product, hour, is_last: false };
                 self.seal_dimensions(&roster, &turn, now, batch, progress);
                 left = left.saturating_sub(product.dimensions.len().max(1));
             }
-            sealing.last_done = Some((product.code.clone(), customer.key.clone()));
+            sealing.last_done = Some((product.code.clone(), customer.key));
         }
         self.sealing = Some(sealing);
         left
     }
 
     fn has_used(&self, customer: CustomerIndex, hour: Hour) -> bool {
-        self.open.get(&hour).is_some_and(|buckets| buckets.has(customer))
+        self.open.get(&hour).is_some_and(|buckets| buckets.has_had(customer))
     }
 
     fn has_nothing_to_seal(&self, catalog: &Catalog, hour: Hour, now: Timestamp) -> bool {
@@ -185,7 +185,7 @@ impl Books {
         self.closing.retain(|(_, closing)| *closing != index);
         let (catalog, roster) = (self.rules.catalog.clone(), self.roster.clone());
         let mut roster = roster.write();
-        let Some(customer) = roster.get(index).cloned() else { return 1 };
+        let Some(customer) = roster.get(index) else { return 1 };
         let Some(product) = catalog.product(customer.product) else { return 1 };
         let first = customer.standing.watermark(self.watermark).next();
         let last = Hour::containing(now).max(first);
@@ -331,7 +331,7 @@ fn customers_after<'a>(
     catalog: &'a Catalog,
     roster: &'a Inner,
     done: Option<&'a (Arc<str>, Arc<str>)>,
-) -> impl Iterator<Item = (&'a Product, CustomerIndex, &'a Customer)> {
+) -> impl Iterator<Item = (&'a Product, CustomerIndex, Customer)> {
     let done = done.map(|(product, key)| (&**product, &**key));
     let mut products: Vec<_> = catalog.products().collect();
     products.sort_unstable_by_key(|(_, product)| &*product.code);

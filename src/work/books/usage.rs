@@ -281,8 +281,8 @@ impl Books {
         hour: Hour,
         now: Timestamp,
     ) -> Hour {
-        let standing = customer.and_then(|index| roster.get(index)).map(|customer| &customer.standing);
-        let watermark = standing.map_or(self.watermark, |standing| standing.watermark(self.watermark));
+        let its_own = customer.and_then(|index| roster.sealed_through(index));
+        let watermark = its_own.map_or(self.watermark, |its_own| its_own.max(self.watermark));
         open_hour(hour, watermark, now)
     }
 

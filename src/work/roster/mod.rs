@@ -1,11 +1,12 @@
 //! The known customers. The committer changes it; everyone may read it.
 
+mod order;
 mod places;
+mod row;
 
 use std::{
     collections::BTreeMap,
     hash::BuildHasher,
-    ops::Bound,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
@@ -18,10 +19,12 @@ use crate::domain::{
     identity::Identity,
     product::{Catalog, ProductIndex},
     record::Record,
-    time::Timestamp,
+    time::{Hour, Timestamp},
 };
 
+use order::Order;
 use places::Places;
+use row::Row;
 
 /// A customer's place in the roster. Valid for one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,13 +44,14 @@ pub struct Roster {
 
 #[derive(Debug, Default)]
 pub struct Inner {
-    customers: Vec<Customer>,
-    /// By product and key, and by product and identity.
+    rows: Vec<Row>,
+    /// By product and key.
     by_key: Places,
+    /// By product and identity, where that is not the key.
     by_identity: Places,
     hasher: RandomState,
     /// Each product's, in the order of their keys.
-    in_order: BTreeMap<ProductIndex, BTreeMap<Arc<str>, CustomerIndex>>,
+    in_order: BTreeMap<ProductIndex, Order>,
 }
 
 /// Two customers with one identity would be billed into one slot, and one of the amounts would be lost.
@@ -69,21 +73,39 @@ impl Roster {
 
 impl Inner {
     pub fn len(&self) -> usize {
-        self.customers.len()
+        self.rows.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.customers.is_empty()
+        self.rows.is_empty()
     }
 
     pub fn find(&self, product: ProductIndex, key: &str) -> Option<CustomerIndex> {
-        let is_it =
-            |index| self.get(index).is_some_and(|known| known.product == product && *known.key == *key);
+        let is_it = |index| self.row(index).is_some_and(|row| row.product == product && *row.key == *key);
         self.by_key.find(self.hasher.hash_one((product, key)), is_it)
     }
 
-    pub fn get(&self, index: CustomerIndex) -> Option<&Customer> {
-        self.customers.get(index.0 as usize)
+    pub fn get(&self, index: CustomerIndex) -> Option<Customer> {
+        self.row(index).map(Row::customer)
+    }
+
+    /// A customer's product and key.
+    pub fn name(&self, index: CustomerIndex) -> Option<(ProductIndex, &Arc<str>)> {
+        self.row(index).map(|row| (row.product, &row.key))
+    }
+
+    /// Up to where a customer's hours were sealed on their own.
+    pub fn sealed_through(&self, index: CustomerIndex) -> Option<Hour> {
+        self.row(index)?.sealed_through()
+    }
+
+    /// Whether AWS has a subscription of a customer, as far as it has said.
+    pub fn is_subscribed(&self, index: CustomerIndex) -> Option<bool> {
+        self.row(index).map(|row| !row.not_subscribed)
+    }
+
+    fn row(&self, index: CustomerIndex) -> Option<&Row> {
+        self.rows.get(index.0 as usize)
     }
 
     /// The customer whose usage a record holds.
@@ -115,12 +137,12 @@ impl Inner {
     }
 
     pub fn count(&self, product: ProductIndex) -> usize {
-        self.in_order.get(&product).map_or(0, BTreeMap::len)
+        self.in_order.get(&product).map_or(0, Order::len)
     }
 
     /// A product's customers in the order of their keys, those after `after`.
     pub fn page(&self, product: ProductIndex, after: &str, limit: usize) -> Vec<Customer> {
-        self.after(product, Some(after)).take(limit).map(|(_, customer)| customer.clone()).collect()
+        self.after(product, Some(after)).take(limit).map(|(_, customer)| customer).collect()
     }
 
     /// A product's customers in the order of their keys, all or those after a key.
@@ -128,11 +150,10 @@ impl Inner {
         &self,
         product: ProductIndex,
         key: Option<&str>,
-    ) -> impl Iterator<Item = (CustomerIndex, &Customer)> {
-        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> impl Iterator<Item = (CustomerIndex, Customer)> {
         let customers = self.in_order.get(&product).into_iter();
-        let indices = customers.flat_map(move |keys| keys.range::<str, _>((from, Bound::Unbounded)));
-        indices.filter_map(|(_, index)| Some((*index, self.get(*index)?)))
+        let indices = customers.flat_map(move |order| order.after(key, |index| key_of(&self.rows, index)));
+        indices.filter_map(|index| Some((index, self.get(index)?)))
     }
 
     /// Who else, if anyone, has `identity`.
@@ -142,8 +163,8 @@ impl Inner {
         key: &str,
         identity: &Identity,
     ) -> Result<(), IdentityTaken> {
-        match self.holder(product, identity).and_then(|index| self.get(index)) {
-            Some(other) if &*other.key != key => Err(IdentityTaken { other: other.key.clone() }),
+        match self.holder(product, identity).and_then(|index| self.name(index)) {
+            Some((_, other)) if **other != *key => Err(IdentityTaken { other: other.clone() }),
             _ => Ok(()),
         }
     }
@@ -158,7 +179,7 @@ impl Inner {
         let index = match self.find(product, &customer.key) {
             Some(index) => {
                 self.forget_identities(index);
-                self.customers[index.0 as usize] = customer;
+                self.rows[index.0 as usize] = Row::new(customer);
                 index
             }
             None => self.append(customer),
@@ -168,42 +189,49 @@ impl Inner {
     }
 
     fn holder(&self, product: ProductIndex, identity: &Identity) -> Option<CustomerIndex> {
-        let is_it = |index| {
-            self.get(index).is_some_and(|known: &Customer| {
-                known.product == product && known.standing.identities().any(|its| its == identity)
-            })
+        let is_it = |index: &CustomerIndex| {
+            self.row(*index).is_some_and(|row| row.product == product && row.is_known_as(identity))
         };
-        self.by_identity.find(self.hasher.hash_one((product, identity)), is_it)
+        let by_key = identity.plain_text().and_then(|key| self.find(product, key)).filter(is_it);
+        let hash = || self.hasher.hash_one((product, identity));
+        by_key.or_else(|| self.by_identity.find(hash(), |index| is_it(&index)))
     }
 
     fn note_identities(&mut self, index: CustomerIndex) {
-        let Customer { product, standing, .. } = &self.customers[index.0 as usize];
-        for identity in standing.identities() {
-            self.by_identity.insert(self.hasher.hash_one((product, identity)), index);
+        let row = &self.rows[index.0 as usize];
+        for identity in row.other_identities() {
+            self.by_identity.insert(self.hasher.hash_one((row.product, identity)), index);
         }
     }
 
     fn forget_identities(&mut self, index: CustomerIndex) {
-        let Customer { product, standing, .. } = &self.customers[index.0 as usize];
-        for identity in standing.identities() {
-            self.by_identity.remove(self.hasher.hash_one((product, identity)), index);
+        let row = &self.rows[index.0 as usize];
+        for identity in row.other_identities() {
+            self.by_identity.remove(self.hasher.hash_one((row.product, identity)), index);
         }
     }
 
     /// Changes how a customer stands, but not who it is.
-    pub fn update(&mut self, index: CustomerIndex, change: impl FnOnce(&mut Standing)) -> Option<&Customer> {
-        let customer = self.customers.get_mut(index.0 as usize)?;
+    pub fn update(&mut self, index: CustomerIndex, change: impl FnOnce(&mut Standing)) -> Option<Customer> {
+        let mut customer = self.get(index)?;
         change(&mut customer.standing);
+        self.rows[index.0 as usize] = Row::new(customer.clone());
         Some(customer)
     }
 
     fn append(&mut self, customer: Customer) -> CustomerIndex {
-        let index = CustomerIndex(u32::try_from(self.customers.len()).unwrap_or(u32::MAX));
-        self.by_key.insert(self.hasher.hash_one((customer.product, &*customer.key)), index);
-        self.in_order.entry(customer.product).or_default().insert(customer.key.clone(), index);
-        self.customers.push(customer);
+        let Self { rows, by_key, hasher, in_order, .. } = self;
+        let index = CustomerIndex(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        let Customer { product, key, .. } = &customer;
+        by_key.insert(hasher.hash_one((*product, &**key)), index);
+        in_order.entry(*product).or_default().insert(index, key, |other| key_of(rows, other));
+        rows.push(Row::new(customer));
         index
     }
+}
+
+fn key_of(rows: &[Row], index: CustomerIndex) -> &str {
+    &rows[index.0 as usize].key
 }
 
 #[cfg(test)]
