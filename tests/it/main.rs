@@ -12,6 +12,7 @@ mod client;
 mod clock;
 mod contract;
 mod deploy;
+mod docs;
 mod examples;
 mod faults;
 mod finance;
