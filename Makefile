@@ -43,8 +43,9 @@ test: setup ## Set up, then run every check and every test
 fmt: ## Check the formatting (`cargo fmt` mends it)
 	cargo fmt --check
 
-lint: ## Clippy, warnings denied
+lint: ## Clippy, warnings denied; the client also by itself, as an application compiles it
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --lib --no-default-features --features client -- -D warnings
 
 deny: ## Check licences, banned crates and sources
 	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check --allow duplicate licenses bans sources

@@ -16,13 +16,23 @@
 //! - [`work`] counts, seals and submits. One owner for each piece of state.
 //! - [`faces`] parse, call and answer: gRPC, admin, command line, sandbox.
 //! - [`app`] builds, runs and stops it all.
+//!
+//! [`client`] is for applications. It names nothing but [`base::proto`], and with the feature `client` alone, without
+//! `agent`, it is all that is compiled.
 
+#[cfg(feature = "agent")]
 pub mod app;
 pub mod base;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "agent")]
 pub mod domain;
+#[cfg(feature = "agent")]
 pub mod faces;
-#[cfg(any(test, fuzzing))]
+#[cfg(all(feature = "agent", any(test, fuzzing)))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "agent")]
 pub mod work;
+#[cfg(feature = "agent")]
 pub mod worlds;

@@ -1,63 +1,56 @@
-//! Sends usage to a tallyman agent: `send_usage ADDRESS CUSTOMER DIMENSION QUANTITY`.
+//! Sends usage to a tallyman agent, one event for each quantity, with the library's client.
 //!
-//! Each event gets its id once, before the first attempt. So an answer that is lost does no harm: the same event is
-//! sent again, and counts once.
+//! ```text
+//! cargo run --release --no-default-features --features client --example send_usage -- \
+//!     127.0.0.1:7450 CUSTOMER DIMENSION WORK QUANTITY...
+//! ```
+//!
+//! WORK names what was done, as an order's number does. The event ids are made of it, so that whoever sends the same
+//! work again, after a crash for instance, bills it once.
 #![allow(clippy::print_stdout, reason = "this is what the command prints")]
 
-use std::time::Duration;
+use std::{
+    error::Error,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use tallyman::base::proto::{RecordRequest, UsageEvent, usage_service_client::UsageServiceClient};
-use tonic::Code;
+use tallyman::client::{Client, Report, Settings, UsageEvent};
 
-const ATTEMPTS: u32 = 10;
+static IS_WHOLE: AtomicBool = AtomicBool::new(true);
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, customer, dimension, quantity] = &arguments[..] else {
-        return Err("usage: send_usage ADDRESS CUSTOMER DIMENSION QUANTITY".into());
+    let [address, customer, dimension, work, quantities @ ..] = &arguments[..] else {
+        return Err("usage: send_usage ADDRESS CUSTOMER DIMENSION WORK QUANTITY...".into());
     };
-    let event = UsageEvent {
-        customer: customer.clone(),
-        dimension: dimension.clone(),
-        quantity: quantity.parse()?,
-        event_id: uuid::Uuid::new_v4().to_string(),
-        ..UsageEvent::default()
-    };
-    let answer = record(address, vec![event]).await?;
-    for rejection in &answer.rejected {
-        eprintln!("event {}: {}", rejection.index, rejection.message);
-    }
-    println!("accepted {}, duplicates {}", answer.accepted, answer.duplicates);
-    if answer.rejected.is_empty() { Ok(()) } else { Err("some events were rejected".into()) }
-}
-
-/// Sends the events until the agent has them on disk; gives up after some attempts.
-async fn record(
-    address: &str,
-    events: Vec<UsageEvent>,
-) -> Result<tallyman::base::proto::RecordResponse, tonic::Status> {
-    let mut pause = Duration::from_millis(100);
-    for attempt in 1.. {
-        let sent = match UsageServiceClient::connect(format!("http://{address}")).await {
-            Ok(mut client) => client.record(RecordRequest { events: events.clone() }).await,
-            Err(error) => Err(tonic::Status::unavailable(error.to_string())),
+    // A service has one producer id for each of its processes. This program is started anew for each work.
+    let mut settings = Settings::new(address, "send_usage")?;
+    settings.give_up_after = Duration::from_mins(1);
+    let client = Client::open(settings, report)?;
+    for (number, quantity) in quantities.iter().enumerate() {
+        let event = UsageEvent {
+            customer: customer.clone(),
+            dimension: dimension.clone(),
+            quantity: quantity.parse()?,
+            event_id: format!("{work}-{number}"),
+            ..UsageEvent::default()
         };
-        match sent {
-            Ok(answer) => return Ok(answer.into_inner()),
-            Err(status) if is_worth_another_try(&status) && attempt < ATTEMPTS => {
-                tokio::time::sleep(pause).await;
-            }
-            Err(status) => return Err(status),
-        }
-        pause = (pause * 2).min(Duration::from_secs(5));
+        // Waits while the buffer is full. All else is the client's work: batches, retries, pauses.
+        client.record(event).await?;
     }
-    unreachable!("the last attempt returns")
+    client.shutdown(Duration::from_mins(1)).await.map_err(|left| format!("not sent: {left}"))?;
+    let totals = client.totals();
+    println!("accepted {}, duplicates {}, rejected {}", totals.accepted, totals.duplicates, totals.rejected);
+    if IS_WHOLE.load(Ordering::Relaxed) { Ok(()) } else { Err("not all counts".into()) }
 }
 
-fn is_worth_another_try(status: &tonic::Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Unknown
-    )
+/// Here comes what did not count, or may not.
+fn report(report: Report) {
+    IS_WHOLE.store(false, Ordering::Relaxed);
+    match report {
+        Report::Rejected { event, message, .. } => eprintln!("event {}: {message}", event.event_id),
+        other => eprintln!("{other:?}"),
+    }
 }

@@ -6,6 +6,8 @@ use std::{
 };
 
 const LAYERS: [&str; 6] = ["domain", "base", "worlds", "work", "faces", "app"];
+/// They do without the client, which stands beside the house.
+const INNER: [&str; 4] = ["domain", "base", "worlds", "work"];
 /// What the domain may not name: it is pure.
 const IMPURE: [&str; 9] =
     ["tokio", "tracing", "std::fs", "std::net", "std::io", "std::env", "SystemTime", "Instant", "metrics"];
@@ -23,6 +25,18 @@ fn each_layer_names_only_those_above_it() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_client_names_nothing_but_the_proto() {
+    for (file, line, text) in lines("client") {
+        let is_own = text.contains("crate::client") || text.contains("crate::base::proto");
+        assert!(is_own || !text.contains("crate::"), "{}:{line}: {}", file.display(), text.trim());
+        assert!(!LAYERS.iter().any(|layer| starts_crate_group(&text, layer)), "{}:{line}", file.display());
+    }
+    for (file, line, text) in INNER.into_iter().flat_map(lines) {
+        assert!(!text.contains("crate::client"), "{}:{line}: {}", file.display(), text.trim());
+    }
 }
 
 #[test]

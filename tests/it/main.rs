@@ -8,9 +8,12 @@
 
 mod audit;
 mod bench;
+mod client;
 mod clock;
 mod contract;
 mod deploy;
+mod docs;
+mod examples;
 mod faults;
 mod finance;
 mod footprint;

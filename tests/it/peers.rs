@@ -1,9 +1,6 @@
 //! Peers that this project did not write: grpcio, boto3 and moto.
 
-use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use tallyman::{
@@ -14,7 +11,7 @@ use tallyman::{
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},
     clock_at,
-    events::{ACME, billed_units, event, record},
+    events::{event, record},
     eventually,
     python::{interpreter, python, root},
     sandbox,
@@ -35,28 +32,6 @@ async fn grpcio_speaks_to_the_agent() {
     let mut client = python("tests/python/grpcio_client.py");
     client.arg("--agent").arg(&home.grpc).arg("--proto-dir").arg(root().join("proto"));
     passes(client);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_python_example_of_the_readme_works_as_it_stands() {
-    let clock = clock_at("2026-11-22T10:58:00Z", 240.0);
-    let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
-    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), Some(clock));
-    let _agent = home.start().await;
-    let mut example = python("examples/python/send_usage.py");
-    example.arg("--agent").arg(&home.grpc).args([
-        "--customer",
-        ACME,
-        "--dimension",
-        "requests",
-        "--quantity",
-        "42",
-    ]);
-    passes(example);
-    eventually("it is billed", async || {
-        (billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())) == Some(&42)).then_some(())
-    })
-    .await;
 }
 
 /// The README's code blocks of one language.
@@ -211,15 +186,4 @@ async fn moto_accepts_the_agent_under_an_assumed_role() {
     assert_eq!((quantity("alpha"), quantity("beta"), quantity("gamma")), (3, 4, 0), "{billed}");
     let roles = moto.spy("/assumed_roles").await.to_string();
     assert!(roles.contains("role/metering") && roles.contains("an-external-id"), "{roles}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_rust_example_of_the_readme_works_as_it_stands() {
-    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
-    let _agent = home.start().await;
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_tallyman"));
-    let mut example = Command::new(binary.parent().unwrap().join("examples/send_usage"));
-    example.args([&home.grpc, ACME, "requests", "42"]);
-    assert!(passes(example).contains("accepted 1"));
-    assert_eq!(home.summary().await.unwrap().products[0].dimensions[0].open, "42");
 }

@@ -2,6 +2,8 @@
 
 mod parse;
 mod reader;
+mod reference;
+mod words;
 
 use std::{
     fmt,
@@ -24,6 +26,7 @@ use crate::domain::{
 };
 
 pub use parse::{load, parse};
+pub use reference::reference;
 
 /// Everything a run needs to know. Holds no invalid value.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use toml::{Table, Value};
 use super::{
     Admin, Agent, Config, ConfigError, ConfiguredCustomer, Connection, Grpc, HourRules, Limits, Listen,
     Retention, Submission, Tls,
-    reader::{Faults, Section},
+    reader::{Asked, Faults, Section},
 };
 use crate::domain::{
     deadline::Window,
@@ -49,6 +49,15 @@ pub fn parse(
     file: &str,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
+    parse_and_note(text, file, variables).map(|(config, _)| config)
+}
+
+/// The same, and which keys the parser has asked for.
+pub(super) fn parse_and_note(
+    text: &str,
+    file: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<(Config, BTreeMap<String, Asked>), ConfigError> {
     let mut table: Table =
         text.parse().map_err(|error: toml::de::Error| ConfigError(vec![format!("{file}: {error}")]))?;
     let overrides: BTreeMap<String, String> =
@@ -67,9 +76,10 @@ pub fn parse(
     }
     let faults = Faults::new(file, overridden);
     let config = read(table, &faults);
+    let asked = faults.asked();
     let mut list = faults.into_list();
     list.extend(misplaced);
-    if list.is_empty() { Ok(config) } else { Err(ConfigError(list)) }
+    if list.is_empty() { Ok((config, asked)) } else { Err(ConfigError(list)) }
 }
 
 /// The environment variable that overrides a key.

@@ -1,6 +1,10 @@
 //! Reads a TOML tree key by key: gathers every fault, notices unknown keys, and writes down what took effect.
 
-use std::{cell::RefCell, collections::BTreeSet, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use toml::{Table, Value};
 
@@ -11,11 +15,31 @@ pub(super) struct Faults {
     /// Keys that the environment overrides, as paths like `hour.grace`.
     overridden: BTreeSet<String>,
     list: RefCell<Vec<String>>,
+    /// Every key that was asked for, by its path without the numbers of list items: for the reference.
+    asked: RefCell<BTreeMap<String, Asked>>,
+}
+
+/// What the parser takes for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Its type and range, in words.
+    pub(super) takes: String,
+    pub(super) default: Option<String>,
+    pub(super) is_required: bool,
 }
 
 impl Faults {
     pub(super) fn new(file: &str, overridden: BTreeSet<String>) -> Self {
-        Self { file: file.to_owned(), overridden, list: RefCell::default() }
+        Self { file: file.to_owned(), overridden, list: RefCell::default(), asked: RefCell::default() }
+    }
+
+    fn note(&self, path: &str, asked: Asked) {
+        let names = path.split('.').filter(|part| part.parse::<usize>().is_err());
+        self.asked.borrow_mut().insert(names.collect::<Vec<_>>().join("."), asked);
+    }
+
+    pub(super) fn asked(&self) -> BTreeMap<String, Asked> {
+        self.asked.borrow().clone()
     }
 
     pub(super) fn add(&self, path: &str, what: &str) {
@@ -48,6 +72,11 @@ impl<'a> Section<'a> {
 
     pub(super) fn fault(&self, key: &str, what: &str) {
         self.faults.add(&self.path_of(key), what);
+    }
+
+    fn note(&self, key: &str, takes: impl Into<String>, default: Option<String>) {
+        let asked = Asked { takes: takes.into(), default, is_required: false };
+        self.faults.note(&self.path_of(key), asked);
     }
 
     /// A table below this one; an absent one reads as empty.
@@ -114,6 +143,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn optional_text(&mut self, key: &str) -> Option<String> {
+        self.note(key, "text", None);
         match self.table.remove(key)? {
             Value::String(text) => {
                 self.record(key, text.clone());
@@ -139,6 +169,8 @@ impl<'a> Section<'a> {
         } else if text.as_deref() == Some("") {
             self.fault(key, "must not be empty");
         }
+        self.faults
+            .note(&self.path_of(key), Asked { takes: "text".to_owned(), default: None, is_required: true });
         text.unwrap_or_default()
     }
 
@@ -152,6 +184,7 @@ impl<'a> Section<'a> {
             self.record(key, default);
             default.to_owned()
         });
+        self.note(key, "text", Some(default.to_owned()));
         match parse(&text) {
             Ok(value) => value,
             Err(what) => {
@@ -164,26 +197,31 @@ impl<'a> Section<'a> {
 
     /// One of a few names.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
-        self.parsed(key, default, |text| {
+        let chosen = self.parsed(key, default, |text| {
             let chosen = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
             chosen.ok_or_else(|| {
                 let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
                 format!("must be one of {}, not `{text}`", names.join(", "))
             })
-        })
+        });
+        let names: Vec<_> = choices.iter().map(|(name, _)| format!("`{name}`")).collect();
+        self.note(key, names.join(", "), Some(default.to_owned()));
+        chosen
     }
 
     /// A span of time like `5m` or `1h 30m`.
     pub(super) fn duration(&mut self, key: &str, default: &str, (least, most): (&str, &str)) -> Duration {
         let bounds =
             (parse_duration(least).unwrap_or_default(), parse_duration(most).unwrap_or(Duration::MAX));
-        self.parsed(key, default, |text| {
+        let duration = self.parsed(key, default, |text| {
             let duration = parse_duration(text)?;
             if duration < bounds.0 || duration > bounds.1 {
                 return Err(format!("must be from {least} to {most}, not {text}"));
             }
             Ok(duration)
-        })
+        });
+        self.note(key, format!("span of time, `{least}` to `{most}`"), Some(default.to_owned()));
+        duration
     }
 
     pub(super) fn integer(&mut self, key: &str, default: u64, (least, most): (u64, u64)) -> u64 {
@@ -198,6 +236,7 @@ impl<'a> Section<'a> {
             default
         });
         self.record(key, i64::try_from(value).unwrap_or(i64::MAX));
+        self.note(key, format!("whole number, {least} to {most}"), Some(default.to_string()));
         value
     }
 
@@ -213,6 +252,7 @@ impl<'a> Section<'a> {
             default
         });
         self.record(key, value);
+        self.note(key, "`true`, `false`", Some(default.to_string()));
         value
     }
 

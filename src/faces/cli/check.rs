@@ -23,12 +23,19 @@ pub struct CheckArgs {
     /// Print the configuration as it takes effect, defaults and environment included, as TOML.
     #[arg(long)]
     pub print: bool,
+    /// Print the reference of all keys, as Markdown (docs/configuration.md), and check nothing.
+    #[arg(long, conflicts_with = "print")]
+    pub reference: bool,
 }
 
 /// Checks a configuration, printing to the standard streams.
 pub fn check(args: &CheckArgs, output: Output) -> Exit {
     let (mut out, mut notes) = (std::io::stdout(), std::io::stderr());
     let mut printer = Printer::new(output, &mut out, &mut notes);
+    if args.reference {
+        let printed = printer.text(&config::reference()).map(|()| Exit::Ok);
+        return printer.finish(printed);
+    }
     let result = answer(args, config::load(args.config.as_deref(), variables()), &mut printer);
     printer.finish(result)
 }
@@ -120,7 +127,7 @@ mod tests {
     fn run(text: &str, print: bool, output: Output) -> (Exit, String, String) {
         let (mut out, mut notes) = (Vec::new(), Vec::new());
         let mut printer = Printer::new(output, &mut out, &mut notes);
-        let args = CheckArgs { config: None, print };
+        let args = CheckArgs { config: None, print, reference: false };
         let result = answer(&args, config::parse(text, "t.toml", std::iter::empty()), &mut printer);
         let exit = printer.finish(result);
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap())

@@ -5,7 +5,7 @@ use std::{error::Error, io, process::ExitCode};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::worlds::store::StoreError;
+use crate::{client::root_cause, worlds::store::StoreError};
 
 /// Exit codes; the larger ones are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,15 +150,6 @@ fn certificate_hint(cause: &str) -> &'static str {
     } else {
         ""
     }
-}
-
-/// The last error of a chain: the one that names what happened.
-pub(super) fn root_cause(error: &dyn Error) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    root.to_string()
 }
 
 #[cfg(test)]
