@@ -7,3 +7,4 @@ pub mod metrics;
 pub mod proto;
 pub mod sabotage;
 pub mod tasks;
+pub mod x509;

@@ -19,5 +19,6 @@ mod layers;
 mod lifecycle;
 mod pace;
 mod peers;
+mod security;
 mod submission;
 mod support;
