@@ -1,12 +1,10 @@
 //! Who may call and who answers: certificates and tokens, as their files say at the moment.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::rustls::{
     RootCertStore, ServerConfig,
@@ -16,7 +14,10 @@ use tokio_rustls::rustls::{
 };
 use tracing::{error, info};
 
-use super::watched::Watched;
+use super::{
+    callers::{Callers, Hash, hash, token_files},
+    watched::Watched,
+};
 use crate::base::{config::Grpc, metrics, tasks::blocking, x509};
 
 /// Kubernetes swaps a Secret's files within a minute or so of its change. To look more often costs next to nothing.
@@ -37,12 +38,13 @@ pub(super) struct Keys(Arc<RwLock<InForce>>);
 #[derive(Clone, Default)]
 struct InForce {
     tls: Option<Arc<ServerConfig>>,
-    tokens: Option<Arc<HashSet<Hash>>>,
+    callers: Arc<Callers>,
 }
 
 struct Files {
     tls: Option<Watched<Tls>>,
-    tokens: Option<Watched<Vec<Hash>>>,
+    /// One for each client that is known by a token, or one that is everyone's.
+    tokens: Vec<Watched<Vec<Hash>>>,
 }
 
 struct Tls {
@@ -50,31 +52,30 @@ struct Tls {
     expires: Vec<(&'static str, x509::Certificate)>,
 }
 
-/// Tokens are known by their hashes: they are not kept, and how long it takes to find one tells nothing about it.
-type Hash = [u8; 32];
-
 impl Access {
     pub fn load(grpc: &Grpc) -> Result<Self, String> {
+        let mut files = Files { tls: None, tokens: Vec::new() };
         let mut in_force = InForce::default();
-        let mut files = Files { tls: None, tokens: None };
         if let Some(tls) = &grpc.tls {
             let paths = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
             let (watched, made) = Watched::load(paths.into_iter().flatten().cloned().collect(), make_tls)?;
             in_force.take_tls(made);
             files.tls = Some(watched);
         }
-        if let Some(path) = &grpc.token_file {
-            let (watched, made) = Watched::load(vec![path.clone()], make_tokens)?;
-            in_force.take_tokens(made);
-            files.tokens = Some(watched);
+        let mut callers = Callers::of(grpc);
+        for (place, file) in token_files(grpc).enumerate() {
+            let (watched, tokens) = Watched::load(vec![file.clone()], make_tokens)?;
+            callers.set_tokens(place, tokens).map_err(|fault| format!("{}: {fault}", watched.names()))?;
+            files.tokens.push(watched);
         }
+        in_force.callers = Arc::new(callers);
         Ok(Self { keys: Keys(Arc::new(RwLock::new(in_force))), files })
     }
 
     /// Takes over what changes in the files, for ever. Connections that are there stay.
     pub(super) async fn follow(self) {
         let Self { keys, mut files } = self;
-        if files.tls.is_none() && files.tokens.is_none() {
+        if files.tls.is_none() && files.tokens.is_empty() {
             return std::future::pending().await;
         }
         let mut looks = interval(LOOK_EVERY);
@@ -90,7 +91,7 @@ impl Access {
             files = back;
             if !news.is_empty() {
                 for news in news {
-                    keys.take(news);
+                    keys.take(news, &mut files);
                 }
                 metrics::credentials_stale(files.stale());
             }
@@ -100,31 +101,29 @@ impl Access {
 
 /// Something that a look at the files has found.
 enum News {
-    Tls(Box<Tls>, String),
-    Tokens(Vec<Hash>, String),
+    Tls(Box<Tls>),
+    /// Of the file in this place.
+    Tokens(usize, Vec<Hash>),
     Fault(String),
 }
 
 impl Files {
     fn look(&mut self) -> Vec<News> {
         let mut news = Vec::new();
-        if let Some(tls) = &mut self.tls
-            && let Some(found) = tls.look()
-        {
-            news.push(found.map_or_else(News::Fault, |made| News::Tls(Box::new(made), tls.names())));
+        if let Some(found) = self.tls.as_mut().and_then(Watched::look) {
+            news.push(found.map_or_else(News::Fault, |made| News::Tls(Box::new(made))));
         }
-        if let Some(tokens) = &mut self.tokens
-            && let Some(found) = tokens.look()
-        {
-            news.push(found.map_or_else(News::Fault, |made| News::Tokens(made, tokens.names())));
+        for (place, tokens) in self.tokens.iter_mut().enumerate() {
+            if let Some(found) = tokens.look() {
+                news.push(found.map_or_else(News::Fault, |made| News::Tokens(place, made)));
+            }
         }
         news
     }
 
     fn stale(&self) -> usize {
         let tls = self.tls.as_ref().is_some_and(|tls| tls.is_stale);
-        let tokens = self.tokens.as_ref().is_some_and(|tokens| tokens.is_stale);
-        usize::from(tls) + usize::from(tokens)
+        usize::from(tls) + self.tokens.iter().filter(|tokens| tokens.is_stale).count()
     }
 }
 
@@ -134,53 +133,56 @@ impl Keys {
         self.read().tls
     }
 
-    /// Whether a call with these words of authorization may pass. Anyone may, where there is no token.
-    pub(super) fn admits(&self, authorization: Option<&[u8]>) -> bool {
-        let Some(tokens) = self.read().tokens else { return true };
-        let token = authorization.and_then(|words| words.strip_prefix(b"Bearer "));
-        token.is_some_and(|token| tokens.contains(&hash(token)))
+    pub(super) fn callers(&self) -> Arc<Callers> {
+        self.read().callers
     }
 
     fn read(&self) -> InForce {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn take(&self, news: News) {
+    fn take(&self, news: News, files: &mut Files) {
         let mut in_force = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let files = match news {
-            News::Tls(tls, files) => {
-                in_force.take_tls(*tls);
-                files
+        match in_force.take(news, files) {
+            Ok(files) => {
+                metrics::credentials_loaded(true);
+                info!(files, "certificates or tokens have changed, and are in force");
             }
-            News::Tokens(tokens, files) => {
-                in_force.take_tokens(tokens);
-                files
-            }
-            News::Fault(fault) => {
+            Err(fault) => {
                 metrics::credentials_loaded(false);
-                return error!(fault, "certificates or tokens cannot be loaded: those before stay in force");
+                error!(fault, "certificates or tokens cannot be loaded: those before stay in force");
             }
-        };
-        metrics::credentials_loaded(true);
-        info!(files, "certificates or tokens have changed, and are in force");
+        }
     }
 }
 
 impl InForce {
+    /// Tells whose files are in force from now on, or why those before stay.
+    fn take(&mut self, news: News, files: &mut Files) -> Result<String, String> {
+        match news {
+            News::Fault(fault) => Err(fault),
+            News::Tls(tls) => {
+                self.take_tls(*tls);
+                Ok(files.tls.as_ref().map(Watched::names).unwrap_or_default())
+            }
+            News::Tokens(place, tokens) => {
+                let Some(file) = files.tokens.get_mut(place) else { return Ok(String::new()) };
+                let mut callers = Callers::clone(&self.callers);
+                let taken = callers.set_tokens(place, tokens);
+                file.is_stale = taken.is_err();
+                taken.map_err(|fault| format!("{}: {fault}", file.names()))?;
+                self.callers = Arc::new(callers);
+                Ok(file.names())
+            }
+        }
+    }
+
     fn take_tls(&mut self, tls: Tls) {
         for (file, certificate) in &tls.expires {
             metrics::certificate_expires(file, certificate.expires);
         }
         self.tls = Some(Arc::new(tls.config));
     }
-
-    fn take_tokens(&mut self, tokens: Vec<Hash>) {
-        self.tokens = Some(Arc::new(tokens.into_iter().collect()));
-    }
-}
-
-fn hash(token: &[u8]) -> Hash {
-    Sha256::digest(token).into()
 }
 
 fn make_tokens(files: &[Vec<u8>]) -> Result<Vec<Hash>, String> {
@@ -245,20 +247,5 @@ mod tests {
         assert_eq!(tokens(" old \r\n\nnew").unwrap(), [hash(b"old"), hash(b"new")]);
         assert!(tokens(" \n\n").is_err());
         assert!(tokens(&"token\n".repeat(11)).is_err());
-    }
-
-    #[test]
-    fn a_call_passes_with_one_of_the_tokens_and_with_nothing_else() {
-        let mut in_force = InForce::default();
-        in_force.take_tokens(vec![hash(b"old"), hash(b"new")]);
-        let keys = Keys(Arc::new(RwLock::new(in_force)));
-        for words in [&b"Bearer old"[..], b"Bearer new"] {
-            assert!(keys.admits(Some(words)));
-        }
-        for words in [None, Some(&b"old"[..]), Some(b"Bearer "), Some(b"Bearer ol"), Some(b"Basic old")] {
-            assert!(!keys.admits(words));
-        }
-        let open = Keys(Arc::default());
-        assert!(open.admits(None) && open.tls().is_none());
     }
 }

@@ -12,7 +12,8 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-use super::access::Keys;
+use super::{access::Keys, incoming::Peer};
+use crate::domain::permission::Role;
 
 /// What may be asked without a word about who asks: whether the agent serves, and what its services are.
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
@@ -27,15 +28,36 @@ impl Gate {
         Self { keys }
     }
 
-    fn pass(&self, request: &Request<Body>) -> Result<(), Status> {
-        if OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
+    fn pass(&self, request: &mut Request<Body>) -> Result<(), Status> {
+        let path = request.uri().path();
+        if OPEN.iter().any(|open| path.starts_with(open)) {
             return Ok(());
         }
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        if self.keys.admits(authorization) {
-            return Ok(());
+        let names = request.extensions().get::<Peer>().map(|peer| &*peer.names).unwrap_or_default();
+        let Some(client) = self.keys.callers().find(authorization, names)? else { return Ok(()) };
+        if !client.permission.has_any(roles(path)) {
+            let name = &client.permission.client;
+            let roles: Vec<_> = roles(path).iter().map(|role| role.name()).collect();
+            let text = format!("client `{name}` needs one of these roles: {}", roles.join(", "));
+            return Err(Status::permission_denied(text));
         }
-        Err(Status::unauthenticated("send the token of grpc.token_file as `authorization: Bearer <token>`"))
+        request.extensions_mut().insert(client);
+        Ok(())
+    }
+}
+
+/// The roles of which a client must have one. What is not known here is for nobody.
+fn roles(path: &str) -> &'static [Role] {
+    let (service, method) =
+        path.strip_prefix("/tallyman.v1.").and_then(|rest| rest.split_once('/')).unwrap_or_default();
+    match (service, method) {
+        ("UsageService", _) => &[Role::Meter],
+        ("CustomerService", "GetCustomer" | "ListCustomers") => &[Role::Customers, Role::Read],
+        ("CustomerService", _) => &[Role::Customers],
+        ("LedgerService", "GetSummary" | "ListRecords" | "ListHeld" | "Audit") => &[Role::Read],
+        ("LedgerService", _) => &[Role::Decide],
+        _ => &[],
     }
 }
 
@@ -68,8 +90,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self.gate.pass(&request) {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        match self.gate.pass(&mut request) {
             Ok(()) => Box::pin(self.inner.call(request)),
             Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
         }

@@ -5,6 +5,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,13 +15,13 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use super::{access::Keys, socket::Bound};
-use crate::base::tasks::Tasks;
+use crate::base::{tasks::Tasks, x509};
 
 /// After a connection that could not be taken, for want of file descriptors say. To ask again at once would take a
 /// whole core from those that are there.
@@ -37,6 +38,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// One that may speak HTTP/2.
 pub(super) struct Connection {
     io: Box<dyn Io>,
+    peer: Peer,
+}
+
+/// Who is at the other end: part of each request's extensions.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// Of its certificate.
+    pub(super) names: Arc<[String]>,
 }
 
 /// Takes connections until the tasks stop.
@@ -87,16 +96,22 @@ impl Door {
     }
 
     async fn greet(&self, io: Box<dyn Io>) -> io::Result<Connection> {
-        let Some(tls) = self.keys.tls() else { return Ok(Connection { io }) };
+        let Some(tls) = self.keys.tls() else { return Ok(Connection { io, peer: Peer::default() }) };
         let stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(io)).await??;
-        Ok(Connection { io: Box::new(stream) })
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+        let read = certificate.and_then(|der| x509::Certificate::read(der));
+        let names: Arc<[String]> = read.map(|certificate| certificate.names).unwrap_or_default().into();
+        debug!(?names, "a connection is taken");
+        Ok(Connection { io: Box::new(stream), peer: Peer { names } })
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
 }
 
 impl AsyncRead for Connection {

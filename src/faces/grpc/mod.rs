@@ -1,6 +1,7 @@
 //! The gRPC server: services, limits, health, reflection, and who may call.
 
 mod access;
+mod callers;
 mod gate;
 mod incoming;
 mod socket;

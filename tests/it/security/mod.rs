@@ -1,5 +1,6 @@
 //! Who may call, for what, how much, and what is told of it.
 
+mod clients;
 mod reload;
 
 use std::{fs, path::Path};
