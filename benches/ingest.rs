@@ -75,7 +75,7 @@ fn folding(criterion: &mut Criterion) {
     let (catalog, roster, hasher) = (catalog(), roster(), Hasher::new(7));
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let range = bounds.around(Timestamp::from_seconds(1_793_620_800));
-    let desk = Desk { catalog: &catalog, roster: &roster, range, hasher };
+    let desk = Desk { catalog: &catalog, roster: &roster, range, hasher, permission: None };
     for (customers, has_ids) in [(FEW, false), (FEW, true), (CUSTOMERS, false), (CUSTOMERS, true)] {
         let ids = if has_ids { "with ids" } else { "without ids" };
         let mut group = criterion.benchmark_group(format!("1000 events of {customers} customers, {ids}"));

@@ -80,7 +80,7 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error("who may call: {0}")]
-    Access(Box<dyn std::error::Error + Send + Sync>),
+    Access(String),
     #[error("customer of the configuration: {0}")]
     Customer(#[from] PutError),
     #[error(transparent)]
@@ -181,9 +181,9 @@ impl Agent {
             ledger: Ledger::new(view.clone()),
             phase: view.phase.watch(),
         };
-        let stopping = self.grpc_tasks.stopping();
+        let tasks = self.grpc_tasks.clone();
         self.grpc_tasks.spawn("grpc", async move {
-            if let Err(error) = grpc::serve(socket, access, services, stopping).await {
+            if let Err(error) = grpc::serve(socket, access, services, tasks).await {
                 error!(%error, "the gRPC server has failed");
             }
         });

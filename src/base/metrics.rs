@@ -11,7 +11,7 @@ use super::disk::Room;
 use crate::domain::{
     answer::Reply,
     record::{HoldReason, Outcome},
-    time::Hour,
+    time::{Hour, Timestamp},
     usage::Counts,
 };
 
@@ -38,6 +38,9 @@ const STORE_BYTES: &str = "tallyman_store_bytes";
 const DISK_BYTES: &str = "tallyman_disk_bytes";
 const DISK_AVAILABLE: &str = "tallyman_disk_available_bytes";
 const STORE_FAILED: &str = "tallyman_store_failed";
+const CREDENTIALS_LOADED: &str = "tallyman_credentials_reloads_total";
+const CREDENTIALS_STALE: &str = "tallyman_credentials_stale";
+const CERTIFICATE_EXPIRES: &str = "tallyman_certificate_expiry_timestamp_seconds";
 const BUILD_INFO: &str = "tallyman_build_info";
 
 /// Installs the process's recorder; a second agent in the same process shares it.
@@ -53,6 +56,10 @@ pub fn install() -> Option<PrometheusHandle> {
     describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(STORE_FAILED).set(0.0);
+    for result in [LOADED, FAILED] {
+        counter!(CREDENTIALS_LOADED, "result" => result).increment(0);
+    }
+    gauge!(CREDENTIALS_STALE).set(0.0);
     refused(0);
     strangers_rejected(0);
     Some(handle)
@@ -106,6 +113,18 @@ fn describe() {
     describe_gauge!(DISK_BYTES, "Size of the disk that the data folder is on.");
     describe_gauge!(DISK_AVAILABLE, "What the agent may still write on that disk.");
     describe_gauge!(STORE_FAILED, "1 once the store has failed and nothing is taken any more.");
+    describe_counter!(
+        CREDENTIALS_LOADED,
+        "Changes of certificate and token files that were noticed, by result (loaded, failed)."
+    );
+    describe_gauge!(
+        CREDENTIALS_STALE,
+        "Files of certificates or tokens that are broken or gone, so that what they held before is in force."
+    );
+    describe_gauge!(
+        CERTIFICATE_EXPIRES,
+        "When the agent's certificate (file=\"cert\") or its clients' authority (\"client_ca\") ends, in seconds since the Unix epoch."
+    );
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
 
@@ -265,6 +284,24 @@ pub fn store_bytes(bytes: u64) {
 pub fn disk(room: Room) {
     gauge!(DISK_BYTES).set(room.bytes as f64);
     gauge!(DISK_AVAILABLE).set(room.available as f64);
+}
+
+const LOADED: &str = "loaded";
+const FAILED: &str = "failed";
+
+/// Files of certificates or tokens have changed.
+pub fn credentials_loaded(is_good: bool) {
+    counter!(CREDENTIALS_LOADED, "result" => if is_good { LOADED } else { FAILED }).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn credentials_stale(files: usize) {
+    gauge!(CREDENTIALS_STALE).set(files as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn certificate_expires(file: &'static str, at: Timestamp) {
+    gauge!(CERTIFICATE_EXPIRES, "file" => file).set(at.seconds() as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

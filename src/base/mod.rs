@@ -13,3 +13,4 @@ pub mod proto;
 pub mod sabotage;
 #[cfg(feature = "agent")]
 pub mod tasks;
+pub mod x509;

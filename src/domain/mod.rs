@@ -25,6 +25,7 @@ pub mod identity;
 pub mod invariants;
 pub mod journal;
 pub mod outbox;
+pub mod permission;
 pub mod product;
 pub mod quantity;
 pub mod reconcile;

@@ -1,6 +1,6 @@
 //! What makes an event acceptable, and where it belongs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -136,6 +136,8 @@ pub enum Refusal {
     InvalidSubject { bytes: usize },
     #[error("{why}")]
     InvalidTags { why: String },
+    #[error("client `{client}` may not meter for this: see `{what}` of its [[grpc.client]]")]
+    NotAllowed { client: Arc<str>, what: &'static str },
     #[error("{limit} is reached ({most}): raise it, or send the event again later")]
     LimitReached { limit: &'static str, most: u64 },
 }

@@ -14,7 +14,10 @@ use crate::{
         time::{Hour, Timestamp},
         usage::{MAX_CUSTOMER_BYTES, is_customer_key},
     },
-    faces::view::View,
+    faces::{
+        client::{Client, check},
+        view::View,
+    },
     work::{books::Registration, roster::Customer},
 };
 
@@ -106,16 +109,19 @@ impl Customers {
 #[tonic::async_trait]
 impl CustomerService for Customers {
     async fn put_customer(&self, request: Request<PutCustomerRequest>) -> Result<Response<Message>, Status> {
+        let client = Client::of(&request);
         let message = request.into_inner().customer.unwrap_or_default();
         let customer = self.parse(&message)?;
         let (product, key) = (customer.product, customer.key.clone());
+        check(client.as_deref(), product, &key)?;
         self.view.committer.put_customers(vec![customer]).await??;
         Ok(Response::new(self.known(product, &key)?))
     }
 
     async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Result<Response<Message>, Status> {
-        let request = request.into_inner();
+        let (client, request) = (Client::of(&request), request.into_inner());
         let (product, _) = self.product(&request.product)?;
+        check(client.as_deref(), product, &request.key)?;
         Ok(Response::new(self.known(product, &request.key)?))
     }
 
@@ -123,7 +129,11 @@ impl CustomerService for Customers {
         &self,
         request: Request<ListCustomersRequest>,
     ) -> Result<Response<ListCustomersResponse>, Status> {
-        let request = request.into_inner();
+        let (client, request) = (Client::of(&request), request.into_inner());
+        let permission = client.as_ref().map(|client| &client.permission);
+        if permission.is_some_and(|permission| !permission.covers_all_customers()) {
+            return Err(Status::permission_denied("this client may ask for its customers one by one only"));
+        }
         let limit = match request.page_size as usize {
             0 => MAX_PAGE,
             size => size.min(MAX_PAGE),
@@ -132,8 +142,10 @@ impl CustomerService for Customers {
         let only = if request.product.is_empty() { None } else { Some(self.product(&request.product)?.0) };
         let mut page: Vec<Customer> = Vec::new();
         let roster = self.view.committer.roster().read();
-        let products =
-            self.view.catalog.products().filter(|(index, _)| only.is_none_or(|only| only == *index));
+        let is_asked_for = |index| only.is_none_or(|only| only == index);
+        let is_shown = |index| permission.is_none_or(|permission| permission.covers_product(index));
+        let products = self.view.catalog.products();
+        let products = products.filter(|(index, _)| is_asked_for(*index) && is_shown(*index));
         for (index, product) in
             products.skip_while(|(_, product)| !start_code.is_empty() && *product.code != *start_code)
         {
@@ -159,8 +171,9 @@ impl CustomerService for Customers {
         &self,
         request: Request<CloseCustomerRequest>,
     ) -> Result<Response<Message>, Status> {
-        let request = request.into_inner();
+        let (client, request) = (Client::of(&request), request.into_inner());
         let (product, _) = self.product(&request.product)?;
+        check(client.as_deref(), product, &request.key)?;
         let now = self.view.clock.now();
         let noticed = match request.noticed_unix_seconds {
             0 => now,

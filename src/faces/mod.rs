@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod cli;
+pub mod client;
 pub mod customers;
 pub mod grpc;
 pub mod ingest;

@@ -64,7 +64,16 @@ id = "a"
 listen = "unix:/run/tallyman.sock"
 max_events_per_request = 10
 tls = { cert = "c", key = "k", client_ca = "ca" }
+[[grpc.client]]
+name = "app"
 token_file = "/token"
+roles = ["meter", "customers"]
+products = ["legacy"]
+customers = ["k"]
+[[grpc.client]]
+name = "operator"
+certificate = "spiffe://example.org/operator"
+roles = ["read", "decide"]
 [admin]
 listen = "[::1]:1"
 [hour]

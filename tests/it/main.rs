@@ -22,5 +22,6 @@ mod layers;
 mod lifecycle;
 mod pace;
 mod peers;
+mod security;
 mod submission;
 mod support;

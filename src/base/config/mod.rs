@@ -1,5 +1,6 @@
 //! The configuration: parsed once, with every fault named, and valid from then on.
 
+mod grpc;
 mod parse;
 mod reader;
 mod reference;
@@ -19,6 +20,7 @@ use thiserror::Error;
 use crate::domain::{
     deadline::Window,
     identity::Identity,
+    permission::Permission,
     product::{Catalog, ProductIndex},
     record::MissedPolicy,
     time::Timestamp,
@@ -58,6 +60,22 @@ pub struct Grpc {
     pub max_events_per_request: usize,
     pub tls: Option<Tls>,
     pub token_file: Option<PathBuf>,
+    /// If there are any, every call must be one of theirs.
+    pub clients: Vec<Client>,
+}
+
+/// Someone who is known by a token or a certificate.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub permission: Permission,
+    pub proof: Proof,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    TokenFile(PathBuf),
+    /// A name in the certificate: the subject's common name, or a DNS name or URI among the alternative ones.
+    Certificate(String),
 }
 
 #[derive(Clone, Debug)]

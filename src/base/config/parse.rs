@@ -11,8 +11,9 @@ use std::{
 use toml::{Table, Value};
 
 use super::{
-    Admin, Agent, Config, ConfigError, ConfiguredCustomer, Connection, Grpc, HourRules, Limits, Listen,
-    Retention, Submission, Tls,
+    Admin, Agent, Config, ConfigError, ConfiguredCustomer, Connection, HourRules, Limits, Retention,
+    Submission,
+    grpc::read_grpc,
     reader::{Asked, Faults, Section},
 };
 use crate::domain::{
@@ -96,6 +97,9 @@ fn set(table: &mut Table, path: &[String], value: String) -> Option<()> {
     };
     if let Ok(index) = second.parse::<usize>() {
         let items = table.entry(first.clone()).or_insert_with(|| Value::Array(Vec::new())).as_array_mut()?;
+        if below.is_empty() {
+            return set_item(items, index, value);
+        }
         if index == items.len() {
             items.push(Value::Table(Table::new()));
         }
@@ -105,16 +109,27 @@ fn set(table: &mut Table, path: &[String], value: String) -> Option<()> {
     set(child.as_table_mut()?, rest, value)
 }
 
+/// Puts an override into a list of texts.
+fn set_item(items: &mut Vec<Value>, index: usize, value: String) -> Option<()> {
+    if index == items.len() {
+        items.push(Value::String(value));
+        return Some(());
+    }
+    let item = items.get_mut(index).filter(|item| !item.is_table())?;
+    *item = Value::String(value);
+    Some(())
+}
+
 fn read(table: Table, faults: &Faults) -> Config {
     let mut root = Section::root(table, faults);
     let agent = read_agent(&mut root);
-    let grpc = read_grpc(&mut root);
     let admin = read_admin(&mut root);
     let hour = read_hour(&mut root);
     let submission = read_submission(&mut root, hour.grace);
     let limits = read_limits(&mut root);
     let retention = read_retention(&mut root);
     let (catalog, connections, customers) = read_products(&mut root);
+    let grpc = read_grpc(&mut root, &catalog);
     let effective = root.finish().to_string();
     Config {
         agent,
@@ -145,36 +160,6 @@ fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     if name.trim().is_empty() { "tallyman".to_owned() } else { name.trim().to_owned() }
 }
-
-fn read_grpc(root: &mut Section<'_>) -> Grpc {
-    let mut section = root.section("grpc");
-    let listen: Listen = section.parsed("listen", "127.0.0.1:7450", str::parse);
-    let max_events = section.integer("max_events_per_request", 10_000, (1, 100_000));
-    let tls = section.optional_section("tls").map(|mut tls| {
-        let read = Tls {
-            cert: tls.required("cert").into(),
-            key: tls.required("key").into(),
-            client_ca: tls.optional_text("client_ca").map(Into::into),
-        };
-        section.put("tls", tls);
-        read
-    });
-    let token_file = section.optional_text("token_file").map(Into::into);
-    let proves_its_clients = token_file.is_some() || tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if !listen.is_local() && !proves_its_clients {
-        section.fault("listen", OPEN_TO_ALL);
-    }
-    root.put("grpc", section);
-    Grpc {
-        listen,
-        max_events_per_request: usize::try_from(max_events).unwrap_or(usize::MAX),
-        tls,
-        token_file,
-    }
-}
-
-const OPEN_TO_ALL: &str = "whoever reaches this address could bill your customers: set grpc.tls with client_ca, or \
-                           grpc.token_file; or listen on loopback (127.0.0.1:7450) or on a Unix socket (unix:/path)";
 
 fn read_admin(root: &mut Section<'_>) -> Admin {
     let mut section = root.section("admin");

@@ -156,6 +156,33 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of texts, in the order of the alphabet, that may be left out.
+    pub(super) fn optional_list(&mut self, key: &str) -> Option<BTreeSet<String>> {
+        self.note(key, "a list of texts", None);
+        let items = match self.table.remove(key)? {
+            Value::Array(items) => items,
+            other => {
+                self.fault(key, &format!("must be a list, as in [\"a\", \"b\"], not {}", other.type_str()));
+                return None;
+            }
+        };
+        if items.is_empty() {
+            self.fault(key, "must not be an empty list");
+        }
+        let mut texts = BTreeSet::new();
+        for (item, index) in items.into_iter().zip(0..) {
+            match item {
+                Value::String(text) => drop(texts.insert(text)),
+                other => {
+                    let what = format!("must be text in quotes, not {}", other.type_str());
+                    self.fault(&format!("{key}.{index}"), &what);
+                }
+            }
+        }
+        self.record(key, texts.iter().cloned().map(Value::String).collect::<Vec<_>>());
+        Some(texts)
+    }
+
     pub(super) fn text(&mut self, key: &str, default: &str) -> String {
         self.parsed(key, default, |text| Ok(text.to_owned()))
     }

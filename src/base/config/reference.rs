@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use super::{
     parse::{parse_and_note, variable},
     reader::Asked,
-    words::{Key, SECTIONS, Section},
+    words::{CLIENT, GRPC, Key, SECTIONS, Section},
 };
 
 /// The reference of the configuration, as Markdown.
@@ -20,11 +20,19 @@ pub fn reference() -> String {
 
 /// All examples together name every section, so the parser asks for every key.
 fn asked() -> BTreeMap<String, Asked> {
-    let whole: String = SECTIONS.iter().map(|section| section.example).collect();
-    match parse_and_note(&whole, "examples", std::iter::empty()) {
+    let asked = files().map(|file| match parse_and_note(&file, "examples", std::iter::empty()) {
         Ok((_, asked)) => asked,
         Err(fault) => unreachable!("a test parses the examples: {fault}"),
-    }
+    });
+    asked.into_iter().flatten().collect()
+}
+
+/// The examples as whole files: without clients, and without what only an agent without clients has.
+fn files() -> [String; 2] {
+    [CLIENT, GRPC].map(|left_out| {
+        let kept = SECTIONS.iter().filter(|section| section.title != left_out.title);
+        kept.map(|section| section.example).collect()
+    })
 }
 
 fn write_section(page: &mut String, section: &Section, asked: &BTreeMap<String, Asked>) {
@@ -49,7 +57,7 @@ fn write_section(page: &mut String, section: &Section, asked: &BTreeMap<String, 
 
 /// The path of the first of each list.
 fn numbered(path: &str) -> String {
-    let lists = ["product", "dimension", "customer"];
+    let lists = ["client", "product", "dimension", "customer"];
     let (tables, key) = path.rsplit_once('.').unwrap_or_default();
     let tables = tables
         .split('.')
@@ -67,7 +75,8 @@ list items counted from 0, as in `TALLYMAN__PRODUCT__1__REGION=eu-west-1`. A spa
 or `400d`. Account ids are text in quotes, since they may begin with 0.
 
 `tallyman check --config FILE` names every fault at once, with file or variable and key, and exits 64. With `--print` it
-prints the configuration as it takes effect, defaults and environment included. The examples below are one file, in pieces.
+prints the configuration as it takes effect, defaults and environment included. The examples below are one file, in
+pieces; only `[grpc]` and `[[grpc.client]]` have different ones.
 ";
 
 #[cfg(test)]
@@ -89,9 +98,9 @@ mod tests {
             let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
             match value {
                 toml::Value::Table(table) => effective_keys(table, &path, keys),
-                toml::Value::Array(items) => {
-                    for item in items {
-                        effective_keys(item.as_table().unwrap(), &path, keys);
+                toml::Value::Array(items) if items.iter().all(toml::Value::is_table) => {
+                    for item in items.iter().filter_map(toml::Value::as_table) {
+                        effective_keys(item, &path, keys);
                     }
                 }
                 _ => {
@@ -110,11 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_are_one_right_file_that_sets_every_key() {
-        let whole: String = SECTIONS.iter().map(|section| section.example).collect();
-        let config = super::super::parse(&whole, "examples", std::iter::empty()).unwrap();
+    fn the_examples_are_right_files_that_set_every_key() {
         let mut keys = BTreeSet::new();
-        effective_keys(&config.effective.parse().unwrap(), "", &mut keys);
+        for file in files() {
+            let config = super::super::parse(&file, "examples", std::iter::empty()).unwrap();
+            effective_keys(&config.effective.parse().unwrap(), "", &mut keys);
+        }
         assert_eq!(keys, paths().into_iter().collect(), "what `check --print` shows");
     }
 

@@ -23,7 +23,7 @@ const fn key(name: &'static str, words: &'static str) -> Key {
 }
 
 pub(super) const SECTIONS: &[Section] =
-    &[AGENT, GRPC, TLS, ADMIN, HOUR, SUBMISSION, LIMITS, RETENTION, PRODUCT, DIMENSION, CUSTOMER];
+    &[AGENT, GRPC, TLS, CLIENT, ADMIN, HOUR, SUBMISSION, LIMITS, RETENTION, PRODUCT, DIMENSION, CUSTOMER];
 
 const AGENT: Section = Section {
     title: "[agent]",
@@ -46,18 +46,22 @@ id = "agent-1"
 "#,
 };
 
-const GRPC: Section = Section {
+pub(super) const GRPC: Section = Section {
     title: "[grpc]",
     path: "grpc",
     about: "Where applications and the command line reach the agent. An address that other machines reach needs \
-            `grpc.tls` with `client_ca`, or `token_file`; else `check` and `run` refuse it with exit 64.",
+            `grpc.tls` with `client_ca`, or `token_file`, or clients; else `check` and `run` refuse it with exit 64.",
     keys: &[
         key("listen", "An address with a port, or `unix:/path/to/socket`, which gets mode 0660"),
         key(
             "max_events_per_request",
             "A request with more events is refused as a whole, with `INVALID_ARGUMENT`",
         ),
-        key("token_file", "A file with the token that clients must send as `authorization: Bearer <token>`"),
+        key(
+            "token_file",
+            "A file with the token that whoever calls must send as `authorization: Bearer <token>`. It may do everything. \
+             Read again when it changes. Not beside `[[grpc.client]]`",
+        ),
     ],
     example: r#"
 [grpc]
@@ -81,6 +85,41 @@ const TLS: Section = Section {
 cert = "/etc/tallyman/tls/server.pem"
 key = "/etc/tallyman/tls/server.key"
 client_ca = "/etc/tallyman/tls/clients.pem"
+"#,
+};
+
+pub(super) const CLIENT: Section = Section {
+    title: "[[grpc.client]]",
+    path: "grpc.client",
+    about: "Who may call, and what for. Without any, whoever reaches the agent (and has the token, or a certificate) may do \
+            everything. With some, each call must come from one of them.",
+    keys: &[
+        key("name", "What the client is called in messages, at most 64 of `a-z A-Z 0-9 - _ . : / @`"),
+        key("token_file", "A file with the client's own token. Either this or `certificate`"),
+        key(
+            "certificate",
+            "The common name, or a DNS name or URI among the alternative names, of the client's certificate",
+        ),
+        Key {
+            name: "roles",
+            default: Some("`[\"meter\"]`"),
+            words: "`meter` records usage, `customers` changes customers, `read` sees the ledger, `decide` decides about held \
+                    records",
+        },
+        Key { name: "products", default: Some("all"), words: "The codes of the products that it may meter" },
+        Key { name: "customers", default: Some("all"), words: "The customers that it may meter" },
+    ],
+    example: r#"
+[[grpc.client]]
+name = "checkout"
+token_file = "/etc/tallyman/checkout.token"
+products = ["exampleproductcode"]
+customers = ["123456789012"]
+
+[[grpc.client]]
+name = "operator"
+certificate = "operator.example.com"
+roles = ["read", "decide"]
 "#,
 };
 

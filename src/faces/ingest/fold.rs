@@ -19,6 +19,7 @@ use crate::{
     domain::{
         bucket::Usage,
         identity::Identity,
+        permission::Permission,
         product::{Catalog, ProductIndex},
         time::{Hour, Timestamp},
         usage::{Event, Located, Measured, Names, Refusal, TimeRange, locate, measure},
@@ -43,6 +44,8 @@ pub struct Desk<'a> {
     pub roster: &'a Roster,
     pub range: TimeRange,
     pub hasher: Hasher,
+    /// What the client may meter for; `None` for everything.
+    pub permission: Option<&'a Permission>,
 }
 
 /// A request on its way: what it asks to count, and what is wrong with the rest.
@@ -239,6 +242,9 @@ impl Series<'_> {
 impl<'d> Desk<'d> {
     fn series(&self, names: Names<'_>) -> Result<Series<'d>, Refusal> {
         let located = locate(self.catalog, names)?;
+        if let Some(permission) = self.permission {
+            permission.check(located.product, names.customer)?;
+        }
         let customer = self.customer(located.product, names.customer)?;
         Ok(Series { located, customer, plain: None })
     }
@@ -322,6 +328,7 @@ fn reason(refusal: &Refusal) -> Reason {
         Refusal::InvalidSubject { .. } => Reason::InvalidSubject,
         Refusal::InvalidTags { .. } => Reason::InvalidTags,
         Refusal::LimitReached { .. } => Reason::LimitReached,
+        Refusal::NotAllowed { .. } => Reason::NotAllowed,
     }
 }
 
@@ -370,7 +377,8 @@ mod tests {
         let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
         let range = bounds.around("2026-11-22T10:30:00Z".parse().unwrap());
         let (catalog, roster) = (catalog(open), Roster::default());
-        let desk = Desk { catalog: &catalog, roster: &roster, range, hasher: Hasher::new(7) };
+        let desk =
+            Desk { catalog: &catalog, roster: &roster, range, hasher: Hasher::new(7), permission: None };
         let request = RecordRequest { events: events.to_vec() }.encode_to_vec().into();
         fold(desk, &wire::Message::of_request(&request).unwrap()).unwrap()
     }

@@ -102,7 +102,7 @@ fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
 
 fn counted(catalog: &Catalog, message: &Message<'_>, events: &[UsageEvent]) {
     let range = BOUNDS.around(Timestamp::from_unix_nanos(NOW));
-    let desk = Desk { catalog, roster: &roster(), range, hasher: Hasher::new(7) };
+    let desk = Desk { catalog, roster: &roster(), range, hasher: Hasher::new(7), permission: None };
     let mut folded = fold(desk, message).expect("it was read before");
     let delta = folded.take_delta(None);
     let rejected = folded.rejections();

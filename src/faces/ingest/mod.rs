@@ -26,7 +26,7 @@ use crate::{
         product::ProductIndex,
         usage::{Counts, TimeBounds},
     },
-    faces::view::View,
+    faces::{client::Client, view::View},
     work::{
         committer::CommitError,
         delta::{Delta, Recorded},
@@ -61,10 +61,10 @@ impl Ingest {
         Self { view, bounds, max_events, hasher: Hasher::new(hash_key), counters, tasks }
     }
 
-    fn take(&self, request: &RecordRequest) -> Result<Folded, Status> {
+    fn take(&self, client: Option<&Client>, request: &RecordRequest) -> Result<Folded, Status> {
         let message = Message::of_request(request)?;
         self.check(message.events)?;
-        Ok(self.fold(&message)?)
+        Ok(self.fold(client, &message)?)
     }
 
     /// Refuses what cannot be taken as a whole.
@@ -84,10 +84,11 @@ impl Ingest {
         Ok(())
     }
 
-    fn fold(&self, message: &Message<'_>) -> Result<Folded, Malformed> {
+    fn fold(&self, client: Option<&Client>, message: &Message<'_>) -> Result<Folded, Malformed> {
         let roster = self.view.committer.roster().read();
         let (catalog, range) = (&self.view.catalog, self.bounds.around(self.view.clock.now()));
-        fold::fold(Desk { catalog, roster: &roster, range, hasher: self.hasher }, message)
+        let permission = client.map(|client| &client.permission);
+        fold::fold(Desk { catalog, roster: &roster, range, hasher: self.hasher, permission }, message)
     }
 
     /// The answer to a request whose delta is on disk.
@@ -131,7 +132,8 @@ impl Ingest {
 #[tonic::async_trait]
 impl UsageService for Ingest {
     async fn record(&self, request: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
-        let mut folded = self.take(&request.into_inner())?;
+        let client = Client::of(&request);
+        let mut folded = self.take(client.as_deref(), &request.into_inner())?;
         let delta = folded.take_delta(None);
         let events = delta.events as u64;
         let handed_over = self.view.committer.record(delta).await;
@@ -151,6 +153,7 @@ impl UsageService for Ingest {
         request: Request<Streaming<RecordStreamRequest>>,
     ) -> Result<Response<Self::RecordStreamStream>, Status> {
         self.check(0)?;
-        Ok(Response::new(Box::pin(stream::answer(self.clone(), request.into_inner()))))
+        let client = Client::of(&request);
+        Ok(Response::new(Box::pin(stream::answer(self.clone(), client, request.into_inner()))))
     }
 }

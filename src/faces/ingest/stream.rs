@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 
 use crate::{
     base::proto::{RecordStreamResponse, raw::RecordStreamRequest},
+    faces::client::Client,
     work::{
         books::RecordError,
         committer::Ticket,
@@ -32,12 +33,13 @@ enum Pending {
 
 pub(super) fn answer(
     ingest: Ingest,
+    client: Option<Arc<Client>>,
     messages: Streaming<RecordStreamRequest>,
 ) -> impl Stream<Item = Result<RecordStreamResponse, Status>> + Send {
     let (pending, mut owed) = mpsc::channel(MAX_UNANSWERED);
     let (answers, stream) = mpsc::channel(MAX_UNANSWERED);
     let tasks = ingest.tasks.clone();
-    tasks.spawn_short(read(ingest.clone(), messages, pending));
+    tasks.spawn_short(read(ingest.clone(), client, messages, pending));
     tasks.spawn_short(async move {
         while let Some(next) = owed.recv().await {
             let answer = resolve(&ingest, next).await;
@@ -51,7 +53,12 @@ pub(super) fn answer(
 }
 
 /// Hands messages over until the client ends, something fails, or the agent stops.
-async fn read(ingest: Ingest, mut messages: Streaming<RecordStreamRequest>, pending: mpsc::Sender<Pending>) {
+async fn read(
+    ingest: Ingest,
+    client: Option<Arc<Client>>,
+    mut messages: Streaming<RecordStreamRequest>,
+    pending: mpsc::Sender<Pending>,
+) {
     let stopping = ingest.tasks.stopping();
     tokio::pin!(stopping);
     let mut producer: Option<Arc<str>> = None;
@@ -62,7 +69,7 @@ async fn read(ingest: Ingest, mut messages: Streaming<RecordStreamRequest>, pend
         };
         let Some(message) = message else { return };
         let next = match message.map_err(too_large) {
-            Ok(message) => hand_over(&ingest, &mut producer, message).await,
+            Ok(message) => hand_over(&ingest, client.as_deref(), &mut producer, message).await,
             Err(status) => Err(status),
         };
         let next = next.unwrap_or_else(Pending::Failure);
@@ -75,6 +82,7 @@ async fn read(ingest: Ingest, mut messages: Streaming<RecordStreamRequest>, pend
 
 async fn hand_over(
     ingest: &Ingest,
+    client: Option<&Client>,
     producer: &mut Option<Arc<str>>,
     request: RecordStreamRequest,
 ) -> Result<Pending, Status> {
@@ -91,7 +99,7 @@ async fn hand_over(
         }
         return Ok(Pending::Resume(ingest.view.committer.last_sequence(producer).await?));
     }
-    let mut folded = ingest.fold(&message)?;
+    let mut folded = ingest.fold(client, &message)?;
     drop(request);
     let delta = folded.take_delta(Some(Mark { producer, sequence }));
     let ticket = ingest.view.committer.record_patiently(delta).await?;
