@@ -84,7 +84,7 @@ impl Desk {
         }
         self.books.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();
-        self.books.committed();
+        self.books.written();
     }
 }
 
