@@ -1,6 +1,7 @@
 //! Who may call, for what, how much, and what is told of it.
 
 mod clients;
+mod limits;
 mod reload;
 
 use std::{fs, path::Path};
