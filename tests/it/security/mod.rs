@@ -2,6 +2,7 @@
 
 mod clients;
 mod limits;
+mod logs;
 mod reload;
 
 use std::{fs, path::Path};
