@@ -4,6 +4,7 @@ mod clients;
 mod limits;
 mod logs;
 mod reload;
+mod sbom;
 
 use std::{fs, path::Path};
 
