@@ -21,7 +21,7 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 # --locked: what is built is what Cargo.lock says.
 CARGO_FLAGS := --release --locked
 
-.PHONY: help setup build demo test fmt lint deny doc unit sim kill9 fuzz mutants bench
+.PHONY: help setup build demo test fmt lint deny sbom doc unit sim kill9 fuzz mutants bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: ## Clippy, warnings denied; the client also by itself, as an application c
 
 deny: ## Check licences, banned crates and sources
 	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check --allow duplicate licenses bans sources
+
+sbom: ## Write the software bill of materials (CycloneDX) into the target folder
+	@scripts/sbom "$(CARGO_TARGET_DIR)/sbom.cdx.json"
 
 doc: ## Build the documentation and run its examples
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps

@@ -181,9 +181,9 @@ impl Agent {
             ledger: Ledger::new(view.clone()),
             phase: view.phase.watch(),
         };
-        let tasks = self.grpc_tasks.clone();
+        let (limits, tasks) = (config.limits.connections, self.grpc_tasks.clone());
         self.grpc_tasks.spawn("grpc", async move {
-            if let Err(error) = grpc::serve(socket, access, services, tasks).await {
+            if let Err(error) = grpc::serve(socket, access, limits, services, tasks).await {
                 error!(%error, "the gRPC server has failed");
             }
         });

@@ -49,7 +49,7 @@ pub async fn run(args: RunArgs) -> Exit {
         credentials = Credentials::Sandbox;
     }
     let parts = Parts { config, clock, credentials, metrics: metrics::install() };
-    let agent = match Agent::start(parts).await {
+    let agent = match Box::pin(Agent::start(parts)).await {
         Ok(agent) => agent,
         Err(fault) => {
             error!("{fault}");

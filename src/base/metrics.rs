@@ -41,6 +41,9 @@ const STORE_FAILED: &str = "tallyman_store_failed";
 const CREDENTIALS_LOADED: &str = "tallyman_credentials_reloads_total";
 const CREDENTIALS_STALE: &str = "tallyman_credentials_stale";
 const CERTIFICATE_EXPIRES: &str = "tallyman_certificate_expiry_timestamp_seconds";
+const EVENTS_THROTTLED: &str = "tallyman_events_throttled_total";
+const CONNECTIONS: &str = "tallyman_connections";
+const CONNECTIONS_CLOSED: &str = "tallyman_connections_closed_total";
 const BUILD_INFO: &str = "tallyman_build_info";
 
 /// Installs the process's recorder; a second agent in the same process shares it.
@@ -60,6 +63,10 @@ pub fn install() -> Option<PrometheusHandle> {
         counter!(CREDENTIALS_LOADED, "result" => result).increment(0);
     }
     gauge!(CREDENTIALS_STALE).set(0.0);
+    for why in Closed::ALL {
+        counter!(CONNECTIONS_CLOSED, "reason" => why.name()).increment(0);
+    }
+    connections(0);
     refused(0);
     strangers_rejected(0);
     Some(handle)
@@ -124,6 +131,15 @@ fn describe() {
     describe_gauge!(
         CERTIFICATE_EXPIRES,
         "When the agent's certificate (file=\"cert\") or its clients' authority (\"client_ca\") ends, in seconds since the Unix epoch."
+    );
+    describe_counter!(
+        EVENTS_THROTTLED,
+        "Events of requests that were refused whole, since their client sent more than its events_per_second."
+    );
+    describe_gauge!(CONNECTIONS, "Connections to the gRPC port.");
+    describe_counter!(
+        CONNECTIONS_CLOSED,
+        "Connections that the agent did not take or closed, by reason (full, crowded_out, slow, tls)."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
@@ -284,6 +300,46 @@ pub fn store_bytes(bytes: u64) {
 pub fn disk(room: Room) {
     gauge!(DISK_BYTES).set(room.bytes as f64);
     gauge!(DISK_AVAILABLE).set(room.available as f64);
+}
+
+/// Why a connection was not taken, or was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// All places are taken by those that have proven themselves.
+    Full,
+    /// It had not proven itself, and another needed its place.
+    CrowdedOut,
+    /// It did not begin in time.
+    Slow,
+    /// It does not speak TLS, or has no certificate that is asked for.
+    Tls,
+}
+
+impl Closed {
+    const ALL: [Self; 4] = [Self::Full, Self::CrowdedOut, Self::Slow, Self::Tls];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::CrowdedOut => "crowded_out",
+            Self::Slow => "slow",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+pub fn connection_closed(why: Closed) {
+    counter!(CONNECTIONS_CLOSED, "reason" => why.name()).increment(1);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn connections(count: usize) {
+    gauge!(CONNECTIONS).set(count as f64);
+}
+
+/// Events of a client that sent more than it may.
+pub fn throttled(client: &str, events: u64) {
+    counter!(EVENTS_THROTTLED, "client" => client.to_owned()).increment(events);
 }
 
 const LOADED: &str = "loaded";

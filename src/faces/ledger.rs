@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     base::proto::{
@@ -80,9 +80,11 @@ impl LedgerService for Ledger {
     ) -> Result<Response<DecideHeldResponse>, Status> {
         let (ids, decision) = parse_decision(&request.into_inner(), self.view.clock.now())?;
         let decided = ids.len() as u64;
-        let log = format!("{} by {}: {}", decision.kind.name(), decision.by, decision.reason);
+        let (kind, by, reason) = (decision.kind.name(), decision.by.clone(), decision.reason.clone());
         self.view.committer.decide(ids.clone(), decision).await??;
-        info!(records = ?ids, decision = log, "a person has decided about held records");
+        info!(records = ?ids, decision = kind, by = &*by, "a person has decided about held records");
+        // A person's words may name a customer. The ledger keeps them.
+        debug!(records = ?ids, reason = &*reason, "why");
         Ok(Response::new(DecideHeldResponse { decided }))
     }
 

@@ -70,6 +70,7 @@ token_file = "/token"
 roles = ["meter", "customers"]
 products = ["legacy"]
 customers = ["k"]
+events_per_second = 1
 [[grpc.client]]
 name = "operator"
 certificate = "spiffe://example.org/operator"
@@ -90,6 +91,9 @@ missed = "hold"
 [limits]
 max_customers = 1
 max_open_subjects = 10_000_000_000
+max_connections = 1
+max_message_bytes = 65536
+handshake_timeout = "1h"
 [retention]
 receipts = "36500d"
 [[product]]

@@ -117,7 +117,7 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
         let metrics = recorder.clone();
         Agent::start(Parts { config: config.clone(), clock, credentials: Credentials::Sandbox, metrics })
     };
-    let mut agent = start_agent().await?;
+    let mut agent = Box::pin(start_agent()).await?;
     let applications = Applications::start(&config, clock, end, seed, &tasks);
     let middle = start.plus(end.since(start) / 2);
     let (mut restarted, mut settle_until) = (false, None);
@@ -130,7 +130,7 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
             restarted = true;
             agent.stop().await;
             screen.say("the agent was stopped; applications keep trying until it is back");
-            agent = start_agent().await?;
+            agent = Box::pin(start_agent()).await?;
             screen.say("the agent is back, and goes on where it was");
         }
         if settle_until.is_none() && applications.are_done() {

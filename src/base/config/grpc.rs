@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -66,11 +67,13 @@ fn read_clients(grpc: &mut Section<'_>, catalog: &Catalog, asks_for_certificates
         if !names.insert(name.clone()) {
             section.fault("name", &format!("`{name}` is there twice"));
         }
+        let most = section.integer("events_per_second", 0, (0, 1_000_000_000));
+        let events_per_second = u32::try_from(most).ok().and_then(NonZeroU32::new);
         let Some(proof) = read_proof(section, asks_for_certificates) else { continue };
         if let Some(other) = proofs.insert(proof.clone(), name) {
             section.fault(proof.key(), &format!("is that of client `{other}`, too"));
         }
-        clients.push(Client { permission, proof });
+        clients.push(Client { permission, proof, events_per_second });
     }
     grpc.put_all("client", sections);
     clients
@@ -189,6 +192,7 @@ mod tests {
             [[grpc.client]]
             name = "app"
             token_file = "t"
+            events_per_second = 7
             [[grpc.client]]
             name = "bound"
             certificate = "spiffe://x/bound"
@@ -200,6 +204,8 @@ mod tests {
         let [app, bound] = &config.grpc.clients[..] else { panic!("{:?}", config.grpc.clients) };
         assert_eq!((&*app.permission.client, &app.proof), ("app", &Proof::TokenFile("t".into())));
         assert_eq!(app.permission.roles, [Role::Meter].into());
+        let rates = [app, bound].map(|client| client.events_per_second.map(NonZeroU32::get));
+        assert_eq!(rates, [Some(7), None]);
         assert_eq!((&app.permission.products, &app.permission.customers), (&None, &None));
         assert_eq!(bound.proof, Proof::Certificate("spiffe://x/bound".to_owned()));
         assert_eq!(bound.permission.roles, [Role::Meter, Role::Customers].into());
@@ -225,6 +231,7 @@ mod tests {
             customers = []
             roles = ["read", "king"]
             colour = "blue"
+            events_per_second = -1
             [[grpc.client]]
             name = "a"
             token_file = "u"
@@ -247,6 +254,7 @@ mod tests {
             "t.toml: grpc.client.1.roles: `king`",
             "t.toml: grpc.client.1.roles: `read` and `decide`",
             "t.toml: grpc.client.1.colour: unknown key",
+            "t.toml: grpc.client.1.events_per_second: must be a whole number",
             "t.toml: grpc.client.2.name: `a` is there twice",
             "t.toml: grpc.client.3.token_file: is that of client `a`",
             "t.toml: grpc.client.3.roles: must be a list",

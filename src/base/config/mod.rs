@@ -9,6 +9,7 @@ mod words;
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     str::FromStr,
     sync::Arc,
@@ -69,6 +70,8 @@ pub struct Grpc {
 pub struct Client {
     pub permission: Permission,
     pub proof: Proof,
+    /// On average.
+    pub events_per_second: Option<NonZeroU32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,6 +117,23 @@ pub struct Limits {
     /// Tagged parts of open buckets.
     pub max_open_tag_sets: usize,
     pub max_pending_events: usize,
+    pub connections: ConnectionLimits,
+}
+
+/// What clients may take up before any of their usage counts.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    pub max_connections: usize,
+    pub max_streams: u32,
+    pub max_message_bytes: usize,
+    /// From the connection's first byte until HTTP/2 has begun, TLS included.
+    pub handshake_timeout: Duration,
+    /// For a request, or a stream's message, that has begun.
+    pub request_timeout: Duration,
+    /// A connection that shows no life is asked for some after this time...
+    pub keepalive_interval: Duration,
+    /// ...and closed if there is none.
+    pub keepalive_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -46,7 +46,7 @@ impl Callers {
             ..Self::default()
         };
         for client in &grpc.clients {
-            let known = Arc::new(Client { permission: client.permission.clone() });
+            let known = Arc::new(Client::new(client.permission.clone(), client.events_per_second));
             match &client.proof {
                 Proof::TokenFile(_) => callers.owners.push(Some(known)),
                 Proof::Certificate(name) => drop(callers.certificates.insert(name.clone(), known)),

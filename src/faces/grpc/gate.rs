@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tonic::{
@@ -12,7 +13,11 @@ use tonic::{
 };
 use tower::{Layer, Service};
 
-use super::{access::Keys, incoming::Peer};
+use super::{
+    access::Keys,
+    incoming::Peer,
+    timely::{Awaited, Timely},
+};
 use crate::domain::permission::Role;
 
 /// What may be asked without a word about who asks: whether the agent serves, and what its services are.
@@ -21,11 +26,13 @@ const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
 #[derive(Clone)]
 pub(super) struct Gate {
     keys: Keys,
+    /// For a request, or a stream's message, that has begun.
+    within: Duration,
 }
 
 impl Gate {
-    pub(super) fn new(keys: Keys) -> Self {
-        Self { keys }
+    pub(super) fn new(keys: Keys, within: Duration) -> Self {
+        Self { keys, within }
     }
 
     fn pass(&self, request: &mut Request<Body>) -> Result<(), Status> {
@@ -34,8 +41,13 @@ impl Gate {
             return Ok(());
         }
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let names = request.extensions().get::<Peer>().map(|peer| &*peer.names).unwrap_or_default();
-        let Some(client) = self.keys.callers().find(authorization, names)? else { return Ok(()) };
+        let peer = request.extensions().get::<Peer>();
+        let names = peer.map(|peer| &*peer.names).unwrap_or_default();
+        let client = self.keys.callers().find(authorization, names)?;
+        if let Some(peer) = peer {
+            peer.place.prove();
+        }
+        let Some(client) = client else { return Ok(()) };
         if !client.permission.has_any(roles(path)) {
             let name = &client.permission.client;
             let roles: Vec<_> = roles(path).iter().map(|role| role.name()).collect();
@@ -45,6 +57,11 @@ impl Gate {
         request.extensions_mut().insert(client);
         Ok(())
     }
+}
+
+fn awaited(path: &str) -> Awaited {
+    let is_stream = path.ends_with("/RecordStream") || path.ends_with("/ServerReflectionInfo");
+    if is_stream { Awaited::RestOfMessage } else { Awaited::Whole }
 }
 
 /// The roles of which a client must have one. What is not known here is for nobody.
@@ -92,7 +109,11 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.gate.pass(&mut request) {
-            Ok(()) => Box::pin(self.inner.call(request)),
+            Ok(()) => {
+                let (within, awaited) = (self.gate.within, awaited(request.uri().path()));
+                let timely = |body| Body::new(Timely::new(body, awaited, within));
+                Box::pin(self.inner.call(request.map(timely)))
+            }
             Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),
         }
     }

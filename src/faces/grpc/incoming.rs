@@ -13,23 +13,33 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, Sleep, sleep, sleep_until, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use super::{access::Keys, socket::Bound};
-use crate::base::{tasks::Tasks, x509};
+use super::{
+    access::Keys,
+    crowd::{Crowd, Place},
+    socket::Bound,
+};
+use crate::base::{
+    config::ConnectionLimits,
+    metrics::{self, Closed},
+    tasks::Tasks,
+    x509,
+};
 
 /// After a connection that could not be taken, for want of file descriptors say. To ask again at once would take a
 /// whole core from those that are there.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// Until TLS is agreed on.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections that wait for the server to take them over, which it does at once.
 const MAX_WAITING: usize = 64;
+/// HTTP/2 begins with 24 bytes that are always the same, and a frame, whose head has 9.
+const BEGINNING: usize = 24 + 9;
 
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -39,19 +49,35 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) struct Connection {
     io: Box<dyn Io>,
     peer: Peer,
+    /// While it has not begun.
+    opening: Option<Opening>,
+    /// While it has not proven itself.
+    must_leave: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+struct Opening {
+    missing: usize,
+    late: Pin<Box<Sleep>>,
 }
 
 /// Who is at the other end: part of each request's extensions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Peer {
     /// Of its certificate.
     pub(super) names: Arc<[String]>,
+    pub(super) place: Arc<Place>,
 }
 
 /// Takes connections until the tasks stop.
-pub(super) fn incoming(bound: Bound, keys: Keys, tasks: &Tasks) -> ReceiverStream<io::Result<Connection>> {
+pub(super) fn incoming(
+    bound: Bound,
+    keys: Keys,
+    limits: &ConnectionLimits,
+    tasks: &Tasks,
+) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(MAX_WAITING);
-    let door = Door { keys, ready, tasks: tasks.clone() };
+    let crowd = Crowd::new(limits.max_connections);
+    let door = Door { keys, crowd, handshake: limits.handshake_timeout, ready, tasks: tasks.clone() };
     tasks.spawn("accept", door.take(bound));
     ReceiverStream::new(connections)
 }
@@ -59,6 +85,8 @@ pub(super) fn incoming(bound: Bound, keys: Keys, tasks: &Tasks) -> ReceiverStrea
 #[derive(Clone)]
 struct Door {
     keys: Keys,
+    crowd: Crowd,
+    handshake: Duration,
     ready: mpsc::Sender<io::Result<Connection>>,
     tasks: Tasks,
 }
@@ -67,25 +95,40 @@ impl Door {
     async fn take(self, bound: Bound) {
         let stopping = self.tasks.stopping();
         tokio::pin!(stopping);
+        let mut was_full = false;
         loop {
             let taken = tokio::select! {
                 taken = bound.accept() => taken,
                 () = &mut stopping => return,
             };
-            match taken {
-                // Each on its own: one that is slow to prove itself holds up no other.
-                Ok(io) => self.tasks.spawn_short(self.clone().open(io)),
+            let io = match taken {
+                Ok(io) => io,
                 Err(fault) => {
                     warn!(%fault, "a connection cannot be taken");
                     sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
+            };
+            let place = self.crowd.enter();
+            if place.is_none() {
+                metrics::connection_closed(Closed::Full);
+                if !was_full {
+                    warn!("there are limits.max_connections connections: others are not taken");
+                }
+            }
+            was_full = place.is_none();
+            if let Some(place) = place {
+                // Each on its own: one that is slow to prove itself holds up no other.
+                self.tasks.spawn_short(self.clone().open(io, place));
             }
         }
     }
 
-    async fn open(self, io: Box<dyn Io>) {
+    async fn open(self, io: Box<dyn Io>, place: Place) {
+        let must_leave = place.must_leave.clone();
         let opened = tokio::select! {
-            opened = self.greet(io) => opened,
+            opened = self.greet(io, place) => opened,
+            () = must_leave.cancelled() => Err(crowded_out()),
             () = self.tasks.stopping() => return,
         };
         match opened {
@@ -95,14 +138,61 @@ impl Door {
         }
     }
 
-    async fn greet(&self, io: Box<dyn Io>) -> io::Result<Connection> {
-        let Some(tls) = self.keys.tls() else { return Ok(Connection { io, peer: Peer::default() }) };
-        let stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(io)).await??;
+    async fn greet(&self, io: Box<dyn Io>, place: Place) -> io::Result<Connection> {
+        let until = Instant::now() + self.handshake;
+        let must_leave = Some(Box::pin(place.must_leave.clone().cancelled_owned()));
+        let opening = Some(Opening { missing: BEGINNING, late: Box::pin(sleep_until(until)) });
+        let place = Arc::new(place);
+        let Some(tls) = self.keys.tls() else {
+            let peer = Peer { names: Arc::default(), place };
+            return Ok(Connection { io, peer, opening, must_leave });
+        };
+        let accepted = timeout_at(until, TlsAcceptor::from(tls).accept(io)).await.map_err(|_| slow())?;
+        let stream = accepted.inspect_err(|_| metrics::connection_closed(Closed::Tls))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
         let read = certificate.and_then(|der| x509::Certificate::read(der));
         let names: Arc<[String]> = read.map(|certificate| certificate.names).unwrap_or_default().into();
         debug!(?names, "a connection is taken");
-        Ok(Connection { io: Box::new(stream), peer: Peer { names } })
+        Ok(Connection { io: Box::new(stream), peer: Peer { names, place }, opening, must_leave })
+    }
+}
+
+fn slow() -> io::Error {
+    metrics::connection_closed(Closed::Slow);
+    io::Error::new(io::ErrorKind::TimedOut, "it did not begin within limits.handshake_timeout")
+}
+
+fn crowded_out() -> io::Error {
+    metrics::connection_closed(Closed::CrowdedOut);
+    io::Error::new(io::ErrorKind::ConnectionAborted, "another connection needs its place")
+}
+
+impl Connection {
+    /// What comes is awaited, unless it is too late for that.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if let Some(opening) = &mut self.opening
+            && opening.late.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(slow());
+        }
+        if self.peer.place.is_proven() {
+            self.must_leave = None;
+        }
+        if let Some(must_leave) = &mut self.must_leave
+            && must_leave.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(crowded_out());
+        }
+        Poll::Pending
+    }
+
+    fn note(&mut self, read: usize) {
+        if let Some(opening) = &mut self.opening {
+            opening.missing = opening.missing.saturating_sub(read);
+            if opening.missing == 0 {
+                self.opening = None;
+            }
+        }
     }
 }
 
@@ -120,7 +210,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(context, buffer) {
+            self.note(buffer.filled().len() - before);
+            return Poll::Ready(read);
+        }
+        self.poll_patience(context).map(Err)
     }
 }
 

@@ -2,12 +2,12 @@
 
 mod access;
 mod callers;
+mod crowd;
 mod gate;
 mod incoming;
 mod socket;
+mod timely;
 mod watched;
-
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::{
@@ -21,6 +21,7 @@ use tower::util::MapResponseLayer;
 
 use crate::{
     base::{
+        config::ConnectionLimits,
         proto::{
             DESCRIPTORS, customer_service_server::CustomerServiceServer,
             ledger_service_server::LedgerServiceServer, served::usage_service_server::UsageServiceServer,
@@ -38,13 +39,10 @@ pub use socket::{Bound, bind};
 use gate::Gate;
 use incoming::incoming;
 
-/// Room for `max_events_per_request` events with long keys; a larger request is refused before it is read.
+/// Of an answer.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// Streams that one connection may have open at a time.
-const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// A question about health or reflection, which anyone may ask.
 const MAX_QUESTION_BYTES: usize = 16 << 10;
-const KEEPALIVE: Duration = Duration::from_secs(30);
 const HEALTH_NAMES: [&str; 4] =
     ["", "tallyman.v1.UsageService", "tallyman.v1.CustomerService", "tallyman.v1.LedgerService"];
 
@@ -58,17 +56,24 @@ pub struct Services {
 }
 
 /// Serves until the tasks stop, then answers what is under way.
-pub async fn serve(bound: Bound, access: Access, services: Services, tasks: Tasks) -> Result<(), Fault> {
+pub async fn serve(
+    bound: Bound,
+    access: Access,
+    limits: ConnectionLimits,
+    services: Services,
+    tasks: Tasks,
+) -> Result<(), Fault> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let phase = services.phase.clone();
-    let mut routes = routes(services)?;
+    let mut routes = routes(services, limits.max_message_bytes)?;
     routes.add_service(health.max_decoding_message_size(MAX_QUESTION_BYTES));
-    let incoming = incoming(bound, access.keys.clone(), &tasks);
+    let incoming = incoming(bound, access.keys.clone(), &limits, &tasks);
     let serving = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(KEEPALIVE))
+        .max_concurrent_streams(limits.max_streams)
+        .http2_keepalive_interval(Some(limits.keepalive_interval))
+        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
         .layer(MapResponseLayer::new(too_large_is_exhausted))
-        .layer(Gate::new(access.keys.clone()))
+        .layer(Gate::new(access.keys.clone(), limits.request_timeout))
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming, tasks.stopping());
     tokio::select! {
@@ -78,8 +83,8 @@ pub async fn serve(bound: Bound, access: Access, services: Services, tasks: Task
     }
 }
 
-fn routes(services: Services) -> Result<RoutesBuilder, Fault> {
-    let usage = UsageServiceServer::new(services.ingest).max_decoding_message_size(MAX_MESSAGE_BYTES);
+fn routes(services: Services, max_message_bytes: usize) -> Result<RoutesBuilder, Fault> {
+    let usage = UsageServiceServer::new(services.ingest).max_decoding_message_size(max_message_bytes);
     let customers = CustomerServiceServer::new(services.customers);
     let ledger = LedgerServiceServer::new(services.ledger).max_encoding_message_size(MAX_MESSAGE_BYTES);
     let reflection =

@@ -7,10 +7,11 @@ mod index;
 mod stream;
 mod wire;
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
     base::{
@@ -38,6 +39,16 @@ use fold::Folded;
 pub use fold::{Desk, Hasher};
 use wire::{Malformed, Message};
 
+fn throttled(client: &Client, events: usize, wait: Duration) -> Status {
+    let name = &client.permission.client;
+    metrics::throttled(name, events as u64);
+    let text = format!(
+        "client `{name}` has sent more than its events_per_second: wait {wait:?}; nothing was counted"
+    );
+    let details = ErrorDetails::with_retry_info(Some(wait));
+    Status::with_error_details(Code::ResourceExhausted, text, details)
+}
+
 /// What a request asks to count, taken apart and folded as the service does it.
 pub fn fold_request(desk: Desk<'_>, request: &RecordRequest) -> Result<Delta, Status> {
     Ok(fold::fold(desk, &Message::of_request(request)?)?.take_delta(None))
@@ -64,6 +75,9 @@ impl Ingest {
     fn take(&self, client: Option<&Client>, request: &RecordRequest) -> Result<Folded, Status> {
         let message = Message::of_request(request)?;
         self.check(message.events)?;
+        if let Some(client) = client {
+            client.admit(message.events).map_err(|wait| throttled(client, message.events, wait))?;
+        }
         Ok(self.fold(client, &message)?)
     }
 

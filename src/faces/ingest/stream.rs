@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
@@ -99,11 +99,25 @@ async fn hand_over(
         }
         return Ok(Pending::Resume(ingest.view.committer.last_sequence(producer).await?));
     }
+    if let Some(client) = client {
+        wait_for_leave(ingest, client, message.events).await?;
+    }
     let mut folded = ingest.fold(client, &message)?;
     drop(request);
     let delta = folded.take_delta(Some(Mark { producer, sequence }));
     let ticket = ingest.view.committer.record_patiently(delta).await?;
     Ok(Pending::Answer(Box::new(folded), ticket))
+}
+
+/// A stream that sends more than its client may is slowed down, and not refused.
+async fn wait_for_leave(ingest: &Ingest, client: &Client, events: usize) -> Result<(), Status> {
+    while let Err(wait) = client.admit(events) {
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = ingest.tasks.stopping() => return Err(Status::unavailable("the agent is stopping")),
+        }
+    }
+    Ok(())
 }
 
 /// The stream's producer: named by the first message, and the same from then on.

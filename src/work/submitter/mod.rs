@@ -17,7 +17,7 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::{
     base::{
@@ -32,7 +32,7 @@ use crate::{
         deadline::Window,
         outbox::{Entry, Flight, Outbox, Unsent},
         product::Catalog,
-        record::{Delivery, Outcome, Record, RecordId, Settled},
+        record::{Delivery, Record, RecordId},
         time::Timestamp,
     },
     worlds::{
@@ -48,8 +48,11 @@ use super::{
     trusted_clock::TrustedClock,
 };
 
+mod log;
 #[cfg(test)]
 mod tests;
+
+use log::{log_reply, note_settled};
 
 const LOAD_PAGE: usize = 1000;
 /// A few milliseconds of the writer's work.
@@ -304,7 +307,7 @@ impl Submitter {
         let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
         self.adapt(&product, &reply, sent);
         metrics::submitted(&product, &reply, took);
-        log_reply(&product, &reply, flight.entries.len());
+        log_reply(&product, &reply, &flight.entries);
         let verdicts = self.judge(&flight.entries, &reply);
         let settlements =
             flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
@@ -429,42 +432,5 @@ fn settlement(entry: &Entry, verdict: &Verdict) -> Settlement {
         Verdict::Retry(delivery) | Verdict::Isolate(delivery) => {
             Settlement::Pending(entry.record.id, Delivery::clone(delivery))
         }
-    }
-}
-
-fn log_reply(product: &str, reply: &Reply, records: usize) {
-    match reply {
-        Reply::Answered(_) => info!(product, records, "AWS answered"),
-        Reply::Throttled => info!(product, records, "AWS throttled the call: it is tried again"),
-        Reply::NotDelivered(error) | Reply::Lost(error) => {
-            warn!(product, records, %error, "the call failed: it is tried again");
-        }
-        Reply::BadRecord(_) | Reply::TooOld(_) if records == 1 => {}
-        Reply::BadRecord(error) | Reply::TooOld(error) => {
-            warn!(product, records, %error, "AWS refused the batch: it is taken apart");
-        }
-        Reply::Setup(error) => {
-            error!(product, records, %error, "AWS refuses the set-up: usage waits until it is mended");
-        }
-    }
-}
-
-fn note_settled(settled: &Settled) {
-    let record = &settled.record;
-    metrics::settled(&record.product, &settled.outcome);
-    match &settled.outcome {
-        Outcome::Held { reason, detail } => {
-            error!(
-                record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,
-                quantity = %record.quantity, reason = reason.name(), detail = %detail, "a record is held: decide about it"
-            );
-        }
-        Outcome::RolledForward { into } => {
-            warn!(
-                record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,
-                quantity = %record.quantity, %into, "a record missed its deadline: its usage rolls forward"
-            );
-        }
-        Outcome::Accepted { .. } | Outcome::Expired | Outcome::Carried { .. } | Outcome::WrittenOff => {}
     }
 }

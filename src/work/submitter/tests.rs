@@ -7,7 +7,7 @@ use crate::{
     base::clock::ClockSpec,
     domain::{
         answer::Line,
-        record::{self, MissedPolicy, Record},
+        record::{self, MissedPolicy, Outcome, Record, Settled},
         time::Hour,
     },
     work::{books::Books, delta::Delta, phase::PhaseHandle, roster::Roster, sample, sealer},

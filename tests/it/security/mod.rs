@@ -1,7 +1,10 @@
 //! Who may call, for what, how much, and what is told of it.
 
 mod clients;
+mod limits;
+mod logs;
 mod reload;
+mod sbom;
 
 use std::{fs, path::Path};
 

@@ -1,0 +1,145 @@
+//! The body of a request, which must come in time once it has begun.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http_body::Frame;
+use prost::bytes::Bytes;
+use tokio::time::{Sleep, sleep};
+use tonic::{Status, body::Body};
+
+/// A flag and four bytes of length stand before each message.
+const HEADER: usize = 5;
+
+/// How much of a body is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The one message, to its end.
+    Whole,
+    /// The rest of a message that has begun. Between messages a stream may rest as long as it likes.
+    RestOfMessage,
+}
+
+pub(super) struct Timely {
+    body: Body,
+    within: Duration,
+    awaited: Awaited,
+    message: Progress,
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timely {
+    pub(super) fn new(body: Body, awaited: Awaited, within: Duration) -> Self {
+        Self { body, within, awaited, message: Progress::default(), late: None }
+    }
+}
+
+impl http_body::Body for Timely {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            if data.is_some_and(|data| this.message.take(data)) && this.awaited == Awaited::RestOfMessage {
+                this.late = None;
+            }
+            return Poll::Ready(frame);
+        }
+        if this.awaited == Awaited::RestOfMessage && !this.message.has_begun() {
+            return Poll::Pending;
+        }
+        let late = this.late.get_or_insert_with(|| Box::pin(sleep(this.within)));
+        late.as_mut().poll(context).map(|()| {
+            let within = this.within;
+            Some(Err(Status::deadline_exceeded(format!(
+                "the request did not come within {within:?} (limits.request_timeout); nothing was counted"
+            ))))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where in a message a body is.
+#[derive(Debug, Default)]
+struct Progress {
+    header: [u8; HEADER],
+    /// Bytes of the header that are there.
+    filled: usize,
+    /// Bytes of the message that are not.
+    left: usize,
+}
+
+impl Progress {
+    /// Takes in what came, and tells whether a message ended in it.
+    fn take(&mut self, mut data: &[u8]) -> bool {
+        let mut has_ended = false;
+        while !data.is_empty() {
+            if self.filled < HEADER {
+                let (next, rest) = data.split_at((HEADER - self.filled).min(data.len()));
+                self.header[self.filled..self.filled + next.len()].copy_from_slice(next);
+                self.filled += next.len();
+                data = rest;
+                if self.filled == HEADER {
+                    let [_, length @ ..] = self.header;
+                    self.left = u32::from_be_bytes(length) as usize;
+                }
+            } else {
+                let taken = self.left.min(data.len());
+                (self.left, data) = (self.left - taken, &data[taken..]);
+            }
+            if self.filled == HEADER && self.left == 0 {
+                (self.filled, has_ended) = (0, true);
+            }
+        }
+        has_ended
+    }
+
+    fn has_begun(&self) -> bool {
+        self.filled > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn where_a_message_ends_does_not_depend_on_the_pieces(
+            lengths in prop::collection::vec(0_u8..20, 1..6), cuts in prop::collection::vec(1_usize..9, 1..9)
+        ) {
+            let mut bytes = Vec::new();
+            let mut ends = vec![0];
+            for length in &lengths {
+                bytes.extend([0, 0, 0, 0, *length]);
+                bytes.resize(bytes.len() + usize::from(*length), 7);
+                ends.push(bytes.len());
+            }
+            let (mut progress, mut at, mut cuts) = (Progress::default(), 0, cuts.iter().cycle());
+            while at < bytes.len() {
+                let next = (at + cuts.next().unwrap()).min(bytes.len());
+                let has_ended = progress.take(&bytes[at..next]);
+                prop_assert_eq!(has_ended, ends.iter().any(|end| (at + 1..=next).contains(end)));
+                prop_assert_eq!(progress.has_begun(), !ends.contains(&next));
+                at = next;
+            }
+        }
+    }
+}
