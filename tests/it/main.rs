@@ -8,6 +8,7 @@
 
 mod audit;
 mod bench;
+mod browser;
 mod clock;
 mod contract;
 mod deploy;
