@@ -103,8 +103,8 @@ impl Agent {
         let grpc_socket = listen_error(&config.grpc.listen, grpc::bind(&config.grpc.listen).await)?;
         let admin_socket = listen_error(&config.admin.listen, TcpListener::bind(config.admin.listen).await)?;
         let agent = Self::work(&config, clock, store.clone(), credentials).await?;
-        let admin = axum::serve(admin_socket, admin::router(agent.view.clone(), metrics))
-            .with_graceful_shutdown(agent.admin_tasks.stopping());
+        let admin = admin::router(agent.view.clone(), metrics, agent.admin_tasks.clone());
+        let admin = axum::serve(admin_socket, admin).with_graceful_shutdown(agent.admin_tasks.stopping());
         agent.admin_tasks.spawn("admin", async move {
             if let Err(error) = admin.await {
                 error!(%error, "the admin server has failed");
@@ -141,6 +141,7 @@ impl Agent {
             data_dir: config.agent.data_dir.as_path().into(),
             catalog,
             is_sandbox: credentials == Credentials::Sandbox,
+            shows_customers: config.admin.show_customers,
             window: config.submission.window,
             limits: limits(config),
             clock,
@@ -152,7 +153,7 @@ impl Agent {
             store,
         };
         for (_, product) in config.catalog.products() {
-            view.activity.note(&product.code, started);
+            view.activity.begin(&product.code, started);
             metrics::announce(&product.code);
         }
         let sealed = sealer::start(committer, trusted_clock, &workers);

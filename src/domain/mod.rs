@@ -21,6 +21,7 @@ pub mod carried;
 pub mod clock_guard;
 pub mod customer;
 pub mod deadline;
+pub mod hours;
 pub mod identity;
 pub mod invariants;
 pub mod journal;

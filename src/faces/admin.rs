@@ -1,24 +1,24 @@
-//! The admin port: metrics, probes and the summary. Read-only.
+//! The admin port: the status page, metrics and probes. Read-only.
 
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
     routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
-    base::{disk::Room, metrics, tasks::blocking},
-    faces::{
-        summary::{set_gauges, summary, to_json},
-        view::View,
+    base::{
+        disk::Room,
+        metrics,
+        tasks::{Tasks, blocking},
     },
+    faces::{page, summary::set_gauges, view::View},
     work::phase::Phase,
 };
 
@@ -28,13 +28,14 @@ struct Admin {
     metrics: Option<PrometheusHandle>,
 }
 
-pub fn router(view: View, metrics: Option<PrometheusHandle>) -> Router {
+/// The page's streams end with `tasks`.
+pub fn router(view: View, metrics: Option<PrometheusHandle>, tasks: Tasks) -> Router {
     Router::new()
         .route("/metrics", get(render_metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
-        .route("/api/summary", get(api_summary))
-        .with_state(Admin { view, metrics })
+        .with_state(Admin { view: view.clone(), metrics })
+        .merge(page::router(view, tasks))
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> impl IntoResponse {
@@ -68,8 +69,4 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
         Phase::Stopping => unready("stopping"),
         Phase::Failed(reason) => unready(&reason),
     }
-}
-
-async fn api_summary(State(admin): State<Admin>) -> Json<Value> {
-    Json(to_json(&summary(&admin.view)))
 }

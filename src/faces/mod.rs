@@ -9,6 +9,8 @@ pub mod grpc;
 pub mod ingest;
 pub mod ledger;
 pub mod load;
+mod page;
+pub mod pulse;
 pub mod sandbox;
 
 mod status;

@@ -89,7 +89,11 @@ fn dimensions(
     (0..).zip(&product.dimensions).map(summary).collect()
 }
 
-fn held<'a>(status: &'a Status, product: &'a Arc<str>) -> impl Iterator<Item = (HoldReason, u64)> + 'a {
+/// A product's held records by reason.
+pub(super) fn held<'a>(
+    status: &'a Status,
+    product: &'a Arc<str>,
+) -> impl Iterator<Item = (HoldReason, u64)> + 'a {
     let records: &BTreeMap<_, u64> = &status.tally.held_records;
     records.iter().filter(move |((code, _), _)| code == product).map(|((_, reason), count)| (*reason, *count))
 }
@@ -119,13 +123,18 @@ pub fn set_gauges(view: &View) {
 }
 
 /// Until when AWS takes all that waits: an hour that is over and not sealed counts, too.
-fn nearest_deadline(window: Window, status: &Status, unsent: &Unsent, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn nearest_deadline(
+    window: Window,
+    status: &Status,
+    unsent: &Unsent,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let unsealed = status.oldest_open.filter(|hour| hour.end() <= now).map(|hour| window.deadline(hour));
     [unsent.nearest_deadline, unsealed].into_iter().flatten().min()
 }
 
 /// Since the end of the oldest hour whose usage AWS does not have: an hour that is over and not sealed counts, too.
-fn oldest_unsent(status: &Status, unsent: &Unsent, now: Timestamp) -> Duration {
+pub(super) fn oldest_unsent(status: &Status, unsent: &Unsent, now: Timestamp) -> Duration {
     let hours = [unsent.oldest_hour, status.oldest_open].into_iter().flatten();
     hours.map(|hour| now.since(hour.end())).max().unwrap_or_default()
 }

@@ -1,21 +1,25 @@
 //! What the tests of this layer share: one product that bills accounts, and entries for it.
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
 
 use super::{
     books::{Registration, Rules},
     delta::{CustomerRef, Entry, Newcomer},
     roster::Customer,
 };
-use crate::domain::{
-    bucket::Usage,
-    customer::Standing,
-    deadline::Window,
-    identity::{Identity, IdentityMode},
-    product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
-    quantity::{Rounding, Unit},
-    record::MissedPolicy,
-    time::Hour,
+use crate::{
+    domain::{
+        bucket::Usage,
+        customer::Standing,
+        deadline::Window,
+        hours::HourTally,
+        identity::{Identity, IdentityMode},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        quantity::{Rounding, Unit},
+        record::MissedPolicy,
+        time::Hour,
+    },
+    worlds::store::{Rows, Table, load},
 };
 
 /// Dimension 0 is `requests`, billed one by one; dimension 1 is `gb`, billed in thousands and split by tags; then
@@ -85,4 +89,22 @@ pub(crate) fn entry(account: &str, dimension: u16, hour: Hour, amount: u128) -> 
         events: 1,
         apart: None,
     }
+}
+
+/// Where the tallies of the last hours are not what a count of the records comes to.
+pub(crate) fn hour_faults(store: &dyn Rows) -> Vec<String> {
+    let tallies = load::hours(store, usize::MAX).unwrap();
+    let oldest = tallies.keys().next().copied().unwrap_or_default();
+    let mut counted: BTreeMap<Hour, HourTally> =
+        tallies.keys().map(|hour| (*hour, HourTally::default())).collect();
+    load::all_pending(store, |record, _| counted.entry(record.hour).or_default().sealed()).unwrap();
+    for table in [Table::Held, Table::Receipts] {
+        load::all_settled(store, table, |settled| {
+            counted.entry(settled.record.hour).or_default().settled(&settled.outcome);
+        })
+        .unwrap();
+    }
+    let counted = counted.split_off(&oldest);
+    let hours = counted.iter().filter(|(hour, tally)| tallies.get(hour) != Some(tally));
+    hours.map(|(hour, tally)| format!("{hour}: {:?}, and counted are {tally:?}", tallies.get(hour))).collect()
 }

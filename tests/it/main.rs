@@ -8,6 +8,7 @@
 
 mod audit;
 mod bench;
+mod browser;
 mod client;
 mod clock;
 mod contract;

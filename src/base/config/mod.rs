@@ -91,6 +91,8 @@ pub struct Tls {
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub listen: SocketAddr,
+    /// Whether the status page may name customers.
+    pub show_customers: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

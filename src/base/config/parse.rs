@@ -166,8 +166,9 @@ fn read_admin(root: &mut Section<'_>) -> Admin {
     let listen = section.parsed("listen", "127.0.0.1:7451", |text| {
         text.parse().map_err(|_| format!("`{text}` is not an address with a port, as in 127.0.0.1:7451"))
     });
+    let show_customers = section.flag("show_customers", false);
     root.put("admin", section);
-    Admin { listen }
+    Admin { listen, show_customers }
 }
 
 fn read_hour(root: &mut Section<'_>) -> HourRules {
@@ -554,6 +555,12 @@ mod tests {
             let here = [("TALLYMAN__GRPC__LISTEN", address), ("TALLYMAN__ADMIN__LISTEN", "0.0.0.0:7451")];
             assert!(config(GOOD, &here).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn the_status_page_names_customers_only_when_told_to() {
+        let shows = |variables: &[(&str, &str)]| config(GOOD, variables).unwrap().admin.show_customers;
+        assert!(!shows(&[]) && shows(&[("TALLYMAN__ADMIN__SHOW_CUSTOMERS", "true")]));
     }
 
     proptest::proptest! {

@@ -108,6 +108,12 @@ pub(super) const CLIENT: Section = Section {
         },
         Key { name: "products", default: Some("all"), words: "The codes of the products that it may meter" },
         Key { name: "customers", default: Some("all"), words: "The customers that it may meter" },
+        Key {
+            name: "events_per_second",
+            default: Some("no limit"),
+            words: "On average. A call beyond it is told `RESOURCE_EXHAUSTED` and when to come again; a stream is read more \
+                    slowly",
+        },
     ],
     example: r#"
 [[grpc.client]]
@@ -115,6 +121,7 @@ name = "checkout"
 token_file = "/etc/tallyman/checkout.token"
 products = ["exampleproductcode"]
 customers = ["123456789012"]
+events_per_second = 5000
 
 [[grpc.client]]
 name = "operator"
@@ -126,11 +133,15 @@ roles = ["read", "decide"]
 const ADMIN: Section = Section {
     title: "[admin]",
     path: "admin",
-    about: "Metrics, probes and a summary for machines, over plain HTTP. It only reads.",
-    keys: &[key("listen", "An address with a port; it may be one that other machines reach")],
+    about: "The status page, metrics, probes and a summary for machines, over plain HTTP. It only reads.",
+    keys: &[
+        key("listen", "An address with a port; it may be one that other machines reach"),
+        key("show_customers", "Whether the status page names customers with unsent or held records"),
+    ],
     example: r#"
 [admin]
 listen = "127.0.0.1:7451"
+show_customers = false
 "#,
 };
 
@@ -206,15 +217,35 @@ const LIMITS: Section = Section {
             "max_pending_events",
             "Events that wait for a commit; above it `RESOURCE_EXHAUSTED`, and a stream is read more slowly",
         ),
+        key(
+            "max_connections",
+            "gRPC connections. When all places are taken, a connection that has made no call yet makes room",
+        ),
+        key("max_streams_per_connection", "Calls and streams under way on one connection"),
+        key("max_message_bytes", "A longer message is refused, in bytes"),
+        key("handshake_timeout", "For a connection to begin, TLS included"),
+        key("request_timeout", "For a message to arrive, once it has begun"),
+        key(
+            "keepalive_interval",
+            "So long a connection may be silent before it is asked whether it is still there",
+        ),
+        key("keepalive_timeout", "So long the answer to that may take before the connection is closed"),
     ],
-    example: r"
+    example: r#"
 [limits]
 max_customers = 100000
 max_open_buckets = 2000000
 max_open_subjects = 20000000
 max_open_tag_sets = 500000
 max_pending_events = 1000000
-",
+max_connections = 1000
+max_streams_per_connection = 256
+max_message_bytes = 16777216
+handshake_timeout = "10s"
+request_timeout = "30s"
+keepalive_interval = "30s"
+keepalive_timeout = "20s"
+"#,
 };
 
 const RETENTION: Section = Section {

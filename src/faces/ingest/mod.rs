@@ -138,7 +138,7 @@ impl Ingest {
             counters.add(counts);
         }
         if let Some(product) = self.view.catalog.product(index).filter(|_| counts.accepted > 0) {
-            self.view.activity.note(&product.code, self.view.clock.now());
+            self.view.activity.accepted(&product.code, self.view.clock.now(), counts.accepted);
         }
     }
 }
@@ -154,6 +154,7 @@ impl UsageService for Ingest {
         let ticket = handed_over.inspect_err(|refusal| {
             if *refusal == CommitError::Full {
                 metrics::refused(events);
+                self.view.activity.refused(events);
             }
         })?;
         let recorded = ticket.answer().await??;

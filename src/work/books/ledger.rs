@@ -71,6 +71,7 @@ impl Books {
         batch.delete(Table::Deliveries, key);
         self.unpended.insert(record.id);
         self.tally.note_not_pending(&settled.record.product);
+        self.hour_not_pending(settled.record.hour);
         self.tally.note_settled(&settled);
         self.wait_for_subscription(&settled, now);
         Ok(Some(settled))
@@ -186,6 +187,7 @@ impl Books {
     pub(super) fn take_from_held(&mut self, settled: &Settled, batch: &mut Batch) {
         self.unheld.insert(settled.record.id);
         self.tally.note_not_held(settled);
+        self.hour_not_held(settled.record.hour);
         batch.delete(Table::Held, keys::record(settled.record.id));
     }
 
@@ -203,6 +205,7 @@ impl Books {
         batch.put(Table::Records, key, encode(&record));
         batch.put(Table::Deliveries, key, encode(&delivery));
         self.tally.note_pending(&record.product);
+        self.hour_pending(record.hour);
         (record, delivery)
     }
 }

@@ -101,6 +101,7 @@ impl Books {
                     "a bucket was left out of its seal"
                 );
                 Subjects::drop_hour(self.watermark, batch);
+                self.hour_sealed(self.watermark, batch);
                 progress.hours += 1;
                 left = left.saturating_sub(1);
             }
@@ -263,6 +264,7 @@ impl Books {
         let occasion = Occasion { hour, claims_zero, is_last };
         let sealed = seal(self.next_record, occasion, &billed, dimension, bucket);
         if let Some(record) = sealed.record {
+            self.hour_has_records(hour);
             self.next_record = RecordId(self.next_record.0 + 1);
             progress.records += 1;
             self.outstanding_rounded(series, &record);
@@ -272,6 +274,7 @@ impl Books {
                 None => {
                     batch.put(Table::Records, keys::record(record.id), row);
                     self.tally.note_pending(&record.product);
+                    self.hour_pending(record.hour);
                 }
                 Some(reason) => self.hold_at_seal(record, reason, now, batch),
             }

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         bucket::Usage,
         customer::State,
+        hours::HourTally,
         product::Product,
         record::{DecisionKind, Delivery, Outcome, Record},
     },
@@ -385,4 +386,48 @@ fn a_record_is_settled_once_whatever_news_comes_of_it() {
     }
     desk.crash();
     assert_eq!(desk.open_units(), 7, "carried once");
+}
+
+fn hours(desk: &Desk) -> Vec<(Hour, HourTally)> {
+    assert_eq!(sample::hour_faults(&desk.store), Vec::<String>::new());
+    load::hours(&desk.store, 1000).unwrap().into_iter().collect()
+}
+
+#[test]
+fn the_tally_of_an_hour_follows_its_records_over_crashes() {
+    let mut desk = desk();
+    let record = seal_seven(&mut desk);
+    let tally = |desk: &Desk| hours(desk).into_iter().find(|(hour, _)| *hour == record.hour).unwrap().1;
+    let sealed = tally(&desk);
+    assert_eq!((sealed.pending, sealed.held), (sealed.records(), 0));
+    desk.hold(&record, HoldReason::Conflict);
+    desk.crash();
+    assert_eq!((tally(&desk).pending, tally(&desk).held), (sealed.pending - 1, 1));
+    desk.decide(&record, DecisionKind::Retry).unwrap();
+    assert_eq!(tally(&desk), sealed);
+    desk.crash();
+    desk.hold(&record, HoldReason::Refused);
+    desk.decide(&record, DecisionKind::Carry).unwrap();
+    assert_eq!((tally(&desk).held, tally(&desk).carried), (0, 1));
+    for other in desk.pending() {
+        desk.accept(&other);
+    }
+    desk.crash();
+    assert_eq!((tally(&desk).pending, tally(&desk).accepted), (0, sealed.pending - 1));
+}
+
+#[test]
+fn the_tallies_of_three_days_are_kept_and_what_becomes_of_older_records_is_nobodys_news() {
+    let mut desk = desk();
+    let record = seal_seven(&mut desk);
+    for _ in 0..80 {
+        desk.pass(HOUR);
+        desk.seal_all();
+    }
+    let kept = hours(&desk);
+    assert_eq!(kept.len(), 73, "an hour without records has a tally, too");
+    assert_eq!(kept[72].0, desk.books.watermark());
+    desk.accept(&record);
+    desk.crash();
+    assert_eq!(hours(&desk), kept);
 }

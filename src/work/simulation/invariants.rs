@@ -13,6 +13,7 @@ use crate::{
     work::{
         audit::{Known, audit},
         books::Tally,
+        sample::hour_faults,
     },
     worlds::store::{MemoryStore, Table, load},
 };
@@ -65,6 +66,9 @@ pub(super) fn check_tally(store: &MemoryStore, tally: &Tally, world: &World) {
         tally.held_units.values().sum(),
         tally.pending_records.values().sum(),
     );
+    for fault in hour_faults(store) {
+        world.trace.fault(format!("the tally of an hour differs: {fault}"));
+    }
     if on_disk != told {
         world.trace.fault(format!("the tally says {told:?}, and on disk are {on_disk:?}"));
     }

@@ -3,11 +3,7 @@
 //! An attempt is on disk before it is made, and its result before it is believed. Should the process die in between,
 //! the next one finds records whose outcome is unknown, and sends them again exactly as they are.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{
@@ -30,7 +26,7 @@ use crate::{
         answer::{Attempt, Reply, Verdict},
         backoff,
         deadline::Window,
-        outbox::{Entry, Flight, Outbox, Unsent},
+        outbox::{Entry, Flight, Outbox},
         product::Catalog,
         record::{Delivery, Record, RecordId},
         time::Timestamp,
@@ -48,11 +44,14 @@ use super::{
     trusted_clock::TrustedClock,
 };
 
+mod board;
 mod log;
 #[cfg(test)]
 mod tests;
 
 use log::{log_reply, note_settled};
+
+pub use board::{LastAnswer, Said, UnsentBoard};
 
 const LOAD_PAGE: usize = 1000;
 /// A few milliseconds of the writer's work.
@@ -73,20 +72,6 @@ pub struct Options {
     pub window: Window,
     pub pace: Pace,
     pub concurrency: usize,
-}
-
-/// What waits, by product code, for all to see.
-#[derive(Clone, Debug, Default)]
-pub struct UnsentBoard(Arc<Mutex<BTreeMap<Arc<str>, Unsent>>>);
-
-impl UnsentBoard {
-    pub fn get(&self, product: &str) -> Unsent {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(product).cloned().unwrap_or_default()
-    }
-
-    fn put(&self, product: &Arc<str>, unsent: Unsent) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(product.clone(), unsent);
-    }
 }
 
 pub struct Submitter {
@@ -309,6 +294,8 @@ impl Submitter {
         metrics::submitted(&product, &reply, took);
         log_reply(&product, &reply, &flight.entries);
         let verdicts = self.judge(&flight.entries, &reply);
+        let (at, records, said) = (self.clock.now(), flight.entries.len(), Said::of(&reply, &verdicts));
+        self.board.note(&product, LastAnswer { at, took, records, said });
         let settlements =
             flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
         for settled in self.committer.settle(settlements.collect()).await? {

@@ -15,6 +15,7 @@ use super::{
 use crate::domain::{
     bucket::{Bucket, Usage},
     customer::{Closing, Standing},
+    hours::HourTally,
     identity::Identity,
     journal::{Digest, Entry, Line},
     quantity::Quantity,
@@ -65,6 +66,7 @@ pub(crate) fn value(data: &[u8]) -> bool {
         b'h' => is_kept::<JournalHead>(bytes),
         b'a' => is_kept::<SignedAmount>(bytes),
         b'm' => is_kept::<MarkRun>(bytes),
+        b'u' => is_kept::<HourTally>(bytes),
         b'H' => are_kept(bytes),
         _ => false,
     }
@@ -132,6 +134,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'h', &JournalHead { lines: 7, first_line: 2, ..JournalHead::default() }),
         seed(b'a', &SignedAmount(-3)),
         seed(b'm', &mark_run_value()),
+        seed(b'u', &HourTally { pending: 3, accepted: 900, ..HourTally::default() }),
         [vec![b'H'], encode_hashes(&[7, u128::MAX / 3])].concat(),
     ]);
     seeds

@@ -63,6 +63,19 @@ pub fn first_mark(generation: u32) -> Vec<u8> {
     [b"first_mark/", &generation.to_be_bytes()[..]].concat()
 }
 
+/// The start of the keys of hours' tallies.
+pub const HOURS: &[u8] = b"hour/";
+
+/// What became of an hour's records.
+pub fn hour_tally(hour: Hour) -> Vec<u8> {
+    [HOURS, &hour.index().to_be_bytes()].concat()
+}
+
+pub fn decode_hour_tally(key: &[u8]) -> Option<Hour> {
+    let index = key.strip_prefix(HOURS)?.try_into().ok()?;
+    Some(Hour::from_index(u32::from_be_bytes(index)))
+}
+
 /// How a product's customers are known to AWS, now and before.
 pub fn identity(product: &str) -> Vec<u8> {
     format!("identity/{product}").into_bytes()

@@ -14,9 +14,11 @@ use super::{
 use crate::domain::{
     bucket::Bucket,
     customer::Standing,
+    hours::HourTally,
     journal::Line,
     record::{Delivery, Record, RecordId, Settled},
     tags::TagSet,
+    time::Hour,
 };
 
 /// The layout of keys and tables. Values have versions of their own.
@@ -93,6 +95,18 @@ pub fn tagged(
             .ok_or_else(|| unreadable("tagged part of a bucket", "its key makes no sense"))?;
         each(bucket, decode(tags)?, decode::<Number>(value)?.0)
     })
+}
+
+/// What became of the records of the last hours, up to `limit` of them.
+pub fn hours(store: &dyn Rows, limit: usize) -> Result<BTreeMap<Hour, HourTally>, StoreError> {
+    let rows = store.scan(Table::Meta, keys::HOURS, limit)?;
+    let hours = rows.iter().take_while(|(key, _)| key.starts_with(keys::HOURS));
+    let hour = |(key, value): &Pair| {
+        let hour = keys::decode_hour_tally(key)
+            .ok_or_else(|| unreadable("tally of an hour", "its key makes no sense"))?;
+        Ok((hour, decode(value)?))
+    };
+    hours.map(hour).collect()
 }
 
 /// `None` before the first start.

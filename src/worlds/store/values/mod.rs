@@ -5,6 +5,7 @@
 
 mod bucket;
 mod customer;
+mod hours;
 mod journal;
 mod marks;
 mod record;
@@ -192,6 +193,7 @@ mod tests {
     use crate::domain::{
         bucket::Bucket,
         customer::{Closing, FormerIdentity, Standing},
+        hours::HourTally,
         identity::{Identity, IdentityMode},
         journal::{Digest, Entry, Line},
         quantity::Quantity,
@@ -347,6 +349,13 @@ mod tests {
         }
 
         #[test]
+        fn tallies_of_hours_round_trip(
+            pending: u64, held: u64, accepted: u64, rolled_forward: u64, carried: u64, written_off: u64, expired: u64,
+        ) {
+            round_trips(&HourTally { pending, held, accepted, rolled_forward, carried, written_off, expired });
+        }
+
+        #[test]
         fn watermarks_round_trip(hour: u32, unfinished: Option<Option<(String, String)>>) {
             round_trips(&SealingState { watermark: Hour::from_index(hour), unfinished });
         }
@@ -358,6 +367,7 @@ mod tests {
             drop((decode::<Delivery>(&bytes), decode::<Standing>(&bytes), decode::<SealingState>(&bytes)));
             drop((decode::<TagSet>(&bytes), decode::<Decided>(&bytes), decode::<ProductIdentity>(&bytes)));
             drop((decode::<Line>(&bytes), decode::<JournalHead>(&bytes), decode::<SignedAmount>(&bytes)));
+            drop(decode::<HourTally>(&bytes));
         }
     }
 }

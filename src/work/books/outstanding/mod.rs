@@ -3,6 +3,8 @@
 //! It is moved by what was used, rounded, accepted and written off, and never by what records and carries say. So it
 //! can be held against them: the records under way, the held ones, and what open buckets carry must add up to it (I1).
 
+mod hours;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
     },
 };
 
+use hours::Hours;
+
 use super::{
     Books,
     series::{BySeries, Finder, Series},
@@ -31,6 +35,7 @@ pub(super) struct Outstanding {
     others: BTreeMap<Box<[u8]>, i128>,
     touched: BTreeSet<Series>,
     touched_others: BTreeSet<Box<[u8]>>,
+    hours: Hours,
 }
 
 /// A number without an alignment, since a million of them lie beside their dimension.
@@ -55,7 +60,8 @@ enum Place {
 
 impl Outstanding {
     pub(super) fn load(store: &dyn Rows, catalog: &Catalog, roster: &Inner) -> Result<Self, StoreError> {
-        let (mut outstanding, mut finder) = (Self::default(), Finder::new(catalog, roster));
+        let mut finder = Finder::new(catalog, roster);
+        let mut outstanding = Self { hours: Hours::load(store)?, ..Self::default() };
         load::outstanding(store, |key, amount| {
             let found = keys::decode_series(key)
                 .and_then(|(product, customer, dimension)| finder.find(product, customer, dimension));
@@ -109,10 +115,12 @@ impl Books {
             None => Place::Other(series_key(record).into()),
         };
         self.outstanding.add(place, gone.saturating_neg());
+        self.outstanding.hours.change(record.hour, |tally| tally.settled(outcome));
     }
 
     /// Puts the changed amounts into the batch. To be called once, when the batch is otherwise complete.
     pub(super) fn flush_outstanding(&mut self, batch: &mut Batch) {
+        self.outstanding.hours.flush(batch);
         let roster = self.roster.clone();
         let roster = roster.read();
         for series in std::mem::take(&mut self.outstanding.touched) {
