@@ -74,6 +74,8 @@ pub enum Ended {
     GaveUp(Duration, String),
     #[error("the agent does not take what is sent: {0}")]
     NotTaken(String),
+    /// Or the application was killed and started again so soon that the agent had not taken its last messages yet; then
+    /// to open another client is right.
     #[error("another process sends as producer `{0}`: each needs a name of its own")]
     Shared(String),
     #[error(

@@ -185,6 +185,10 @@ impl Worker {
         }
         self.heard = Instant::now();
         while self.is_open || self.has_work() {
+            // Before the wait: what makes it urgent may have come while there was no connection.
+            if self.may_send() && self.is_urgent() {
+                self.send(&connection)?;
+            }
             tokio::select! {
                 answer = connection.answer() => self.answered(answer?)?,
                 item = self.intake.recv(), if self.takes_in() => self.take_in(item),
@@ -193,9 +197,6 @@ impl Worker {
                     return Err(Status::unavailable("the agent does not answer in time").into());
                 }
                 changed = self.orders.changed(), if self.has_owner => self.note_orders(changed.is_ok()),
-            }
-            if self.may_send() && self.is_urgent() {
-                self.send(&connection)?;
             }
         }
         Ok(())
