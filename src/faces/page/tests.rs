@@ -102,6 +102,7 @@ fn says(snapshot: &Snapshot) -> (Level, String) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn the_first_sentence_answers_whether_everything_is_billed() {
     let changed = |change: fn(&mut Snapshot)| {
         let mut snapshot = healthy();
