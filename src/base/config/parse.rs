@@ -240,7 +240,7 @@ fn read_connection_limits(section: &mut Section<'_>) -> ConnectionLimits {
     let (keepalive_interval, keepalive_timeout) =
         (time("keepalive_interval", "30s"), time("keepalive_timeout", "20s"));
     let mut limit = |key, default, bounds| section.integer(key, default, bounds);
-    let max_connections = limit("max_connections", 1000, (1, 100_000));
+    let max_connections = limit("max_connections", 500, (1, 100_000));
     let max_streams = limit("max_streams_per_connection", 256, (1, 10_000));
     let max_message_bytes = limit("max_message_bytes", 16 << 20, (64 << 10, 256 << 20));
     ConnectionLimits {

@@ -78,7 +78,7 @@ async fn at_info_no_customer_is_named_and_what_is_held_is_told_all_the_same() {
     for name in ["Globex-Corp", "Initech", ACCOUNT, "l-0123456789abcdef", "event-id", "is a friend"] {
         assert!(!log.contains(name), "{name} shows: {log}");
     }
-    for told in ["product=\"prod\"", "AccessDeniedException", "InvalidLicense", "[customer]", "by=ann"] {
+    for told in ["product=\"prod\"", "AccessDeniedException", "InvalidLicense", "[customer]", "by=\"ann\""] {
         assert!(log.contains(told), "{told} does not show: {log}");
     }
     assert!(!log.contains(TOKEN) && !log.contains("fresh-t0ken"), "{log}");
