@@ -28,7 +28,7 @@ use super::{Books, BySeries, DimensionIndex, Series, Subjects};
 
 /// How many buckets and zero claims one step looks at: some milliseconds of work, to which comes a sync. More would
 /// hold up requests, and with fewer a million buckets would take too many syncs.
-const STEP: usize = if cfg!(test) { 3 } else { 1000 };
+const STEP: usize = if cfg!(test) { 3 } else { 500 };
 /// How many customers one step looks at, be there anything to seal of them or not.
 const LOOKS: usize = if cfg!(test) { 5 } else { 20_000 };
 
