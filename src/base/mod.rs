@@ -13,4 +13,5 @@ pub mod proto;
 pub mod sabotage;
 #[cfg(feature = "agent")]
 pub mod tasks;
+#[cfg(feature = "agent")]
 pub mod x509;
