@@ -17,6 +17,7 @@
 //!     Report::Rejected { event, message, .. } => eprintln!("not billed: {event:?}: {message}"),
 //!     Report::AnswerLost { events } => eprintln!("{} events: rejections unknown", events.len()),
 //!     Report::Unacknowledged { events, .. } => eprintln!("{} events: keep them", events.len()),
+//!     other => eprintln!("{other:?}"),
 //! })?;
 //!
 //! client

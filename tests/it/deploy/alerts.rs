@@ -265,6 +265,18 @@ async fn a_store_that_failed_fires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_file_that_is_empty_fires() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let token = home.path().join("token");
+    fs::write(&token, "secret").unwrap();
+    home.set("GRPC__TOKEN_FILE", &token.display().to_string());
+    let _agent = home.start().await;
+    fs::write(&token, "").unwrap();
+    let metrics = told(&home, |metrics| metrics.get("tallyman_credentials_stale") > 0.0).await;
+    fire(&home, metrics, &["TallymanCredentialsStale"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_application_gone_quiet_fires() {
     let clock = clock_at("2071-11-22T10:30:00Z", 36_000.0);
     let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
