@@ -339,9 +339,16 @@ impl Books {
 
     /// The bucket of an hour that is open, to be changed.
     fn open_bucket(&mut self, hour: Hour, series: Series, aggregate: Aggregate) -> &mut Bucket {
+        let place = self.open_place(hour, series, aggregate);
+        let bucket = self.open.get_mut(&hour).and_then(|open| open.at_mut(place));
+        bucket.unwrap_or_else(|| unreachable!("it was opened"))
+    }
+
+    /// As [`open_bucket`](Self::open_bucket), by its place.
+    fn open_place(&mut self, hour: Hour, series: Series, aggregate: Aggregate) -> usize {
         self.touched.insert((hour, series));
         let open_buckets = &mut self.open_buckets;
-        self.open.entry(hour).or_default().get_or_insert_with(series, || {
+        self.open.entry(hour).or_default().place_or_insert_with(series, || {
             *open_buckets += 1;
             Bucket::new(aggregate)
         })

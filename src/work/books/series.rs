@@ -68,9 +68,18 @@ impl<T> BySeries<T> {
     }
 
     pub(super) fn get_or_insert_with(&mut self, series: Series, new: impl FnOnce() -> T) -> &mut T {
-        let hash = self.hasher.hash_one(series);
-        let place = self.find(series, hash).unwrap_or_else(|| self.append(series, hash, new()));
+        let place = self.place_or_insert_with(series, new);
         self.values.get_mut(place).unwrap_or_else(|| unreachable!("it was found, or appended"))
+    }
+
+    /// Where a value is until the next [`remove`](Self::remove).
+    pub(super) fn place_or_insert_with(&mut self, series: Series, new: impl FnOnce() -> T) -> usize {
+        let hash = self.hasher.hash_one(series);
+        self.find(series, hash).unwrap_or_else(|| self.append(series, hash, new()))
+    }
+
+    pub(super) fn at_mut(&mut self, place: usize) -> Option<&mut T> {
+        self.values.get_mut(place)
     }
 
     pub(super) fn remove(&mut self, series: Series) -> Option<T> {

@@ -55,7 +55,7 @@ impl Books {
         batch: &mut Batch,
     ) -> Result<Recorded, RecordError> {
         let mut recorded = Recorded::default();
-        let places = self.places(delta, now);
+        let mut admissions = self.admissions(delta, now);
         if let Some(mark) = &delta.mark {
             let last = self.last_sequence(&mark.producer);
             recorded.durable_sequence = last.max(mark.sequence);
@@ -63,9 +63,9 @@ impl Books {
                 return Ok(Recorded { is_repeat: true, ..recorded });
             }
             self.check_mark(mark, last)?;
-            self.check_room(delta, &places)?;
+            self.check_room(delta, &admissions)?;
         }
-        self.count_all(delta, &places, store, now, batch, &mut recorded)?;
+        self.count_all(delta, &mut admissions, store, now, batch, &mut recorded)?;
         if let Some(mark) = &delta.mark {
             let producer = Producer { sequence: mark.sequence, last_seen: now };
             self.producers.insert(mark.producer.clone(), producer);
@@ -75,9 +75,11 @@ impl Books {
     }
 
     /// All of them at once: to lock the roster for each would take longer than to count.
-    fn places(&self, delta: &Delta, now: Timestamp) -> Vec<Place> {
+    fn admissions(&self, delta: &Delta, now: Timestamp) -> Vec<Admission> {
         let roster = self.roster.read();
-        delta.entries.iter().map(|entry| self.place(entry, &roster, now)).collect()
+        let admission =
+            |entry| Admission { place: self.place(entry, &roster, now), admitted: None, duplicates: 0 };
+        delta.entries.iter().map(admission).collect()
     }
 
     fn place(&self, entry: &Entry, roster: &Roster, now: Timestamp) -> Place {
@@ -95,9 +97,9 @@ impl Books {
 
     /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
     /// every unknown bucket and customer as new, thus rather too many than too few.
-    fn check_room(&self, delta: &Delta, places: &[Place]) -> Result<(), RecordError> {
+    fn check_room(&self, delta: &Delta, admissions: &[Admission]) -> Result<(), RecordError> {
         let (mut customers, mut buckets) = (0, 0);
-        for (entry, place) in delta.entries.iter().zip(places) {
+        for (entry, Admission { place, .. }) in delta.entries.iter().zip(admissions) {
             let series = place.customer.map(|customer| Series { customer, dimension: entry.dimension });
             let is_open = series.is_some_and(|series| self.bucket(place.hour, series).is_some());
             customers += usize::from(place.customer.is_none());
@@ -126,22 +128,19 @@ impl Books {
     fn count_all(
         &mut self,
         delta: &Delta,
-        places: &[Place],
+        admissions: &mut [Admission],
         store: &dyn Store,
         now: Timestamp,
         batch: &mut Batch,
         recorded: &mut Recorded,
     ) -> Result<(), StoreError> {
-        let mut admissions = Vec::with_capacity(delta.entries.len());
-        for ((entry, place), index) in delta.entries.iter().zip(places).zip(0..) {
-            let mut admission = Admission { place: *place, admitted: None, duplicates: 0 };
+        for ((entry, admission), place) in delta.entries.iter().zip(&mut *admissions).zip(0..) {
             if entry.events > 0
                 && let Err(why) =
-                    self.count(entry, &mut admission, entry.usage, entry.events, store, now, batch)?
+                    self.count(entry, admission, entry.usage, entry.events, store, now, batch)?
             {
-                recorded.refused_entries.push(Refused { place: index, product: entry.product, why });
+                recorded.refused_entries.push(Refused { place, product: entry.product, why });
             }
-            admissions.push(admission);
         }
         for events in delta.identified.chunks(EXPECTED_AT_ONCE) {
             self.dedup.expect(events.iter().map(|event| event.hash));
@@ -162,8 +161,8 @@ impl Books {
             }
         }
         for (entry, admission) in delta.entries.iter().zip(admissions) {
-            self.note_counted(entry, &admission);
-            recorded.note(entry, &admission);
+            self.note_counted(entry, admission);
+            recorded.note(entry, admission);
         }
         Ok(())
     }
@@ -227,8 +226,8 @@ impl Books {
         let series = Series { customer, dimension: entry.dimension };
         let dimension = self.rules.catalog.dimension(entry.product, entry.dimension);
         let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
-        self.open_bucket(hour, series, aggregate);
-        Ok(Admitted { hour, series, is_new_subject, events: 0, untagged: 0, grown: 0 })
+        let place = self.open_place(hour, series, aggregate);
+        Ok(Admitted { hour, series, place, is_new_subject, events: 0, untagged: 0, grown: 0 })
     }
 
     /// Adds usage to the bucket that takes it.
@@ -240,7 +239,7 @@ impl Books {
         events: u64,
     ) -> Result<(), Refusal> {
         let may_add_tags = self.open_tag_sets < self.rules.max_open_tag_sets;
-        let bucket = self.open.get_mut(&admitted.hour).and_then(|open| open.get_mut(admitted.series));
+        let bucket = self.open.get_mut(&admitted.hour).and_then(|open| open.at_mut(admitted.place));
         let bucket = bucket.unwrap_or_else(|| unreachable!("its bucket was opened when it was admitted"));
         if !bucket.has_room(&usage) {
             return Err(Refusal::QuantityOverflow);
@@ -344,6 +343,8 @@ struct Admission {
 struct Admitted {
     hour: Hour,
     series: Series,
+    /// Where its bucket is: nothing that counts takes one away.
+    place: usize,
     /// No event has counted the entry's subject yet.
     is_new_subject: bool,
     events: u64,
