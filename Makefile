@@ -75,6 +75,7 @@ kill9: ## Kill the agent under load, again and again, and hold the bill against 
 bench: ## Measure, beside other servers (ARGS="--rounds 2 --seconds 2" for a quick look)
 	@scripts/setup bench
 	cargo bench --locked --bench core
+	cargo bench --locked --bench ingest
 	cargo bench --locked --bench compare -- --picture docs/performance.svg $(ARGS)
 
 fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
