@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     domain::record::MissedPolicy,
     work::{delta::Mark, sample},
-    worlds::store::{MemoryStore, Rows, Table},
+    worlds::store::{MemoryStore, Pair, Rows, Table},
 };
 
 struct Setup {
@@ -137,4 +137,75 @@ async fn what_was_asked_is_announced_although_the_one_who_asked_has_gone() {
     }
     let told = tokio::time::timeout(Duration::from_secs(10), news.recv()).await.unwrap().unwrap();
     assert!(matches!(told, News::Closing { customer, .. } if &*customer == "123456789012"));
+}
+
+/// Notes how it is written to.
+#[derive(Default)]
+struct Noting {
+    store: MemoryStore,
+    calls: Mutex<Vec<&'static str>>,
+}
+
+impl Noting {
+    fn note(&self, call: &'static str) {
+        self.calls.lock().unwrap().push(call);
+    }
+
+    fn take(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl Rows for Noting {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Pair>, StoreError> {
+        self.store.scan(table, from, limit)
+    }
+}
+
+impl Store for Noting {
+    fn commit(&self, batch: Batch) -> Result<(), StoreError> {
+        self.note("commit");
+        self.store.commit(batch)
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        self.note("write");
+        self.store.write(batch)
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.note("sync");
+        self.store.sync()
+    }
+
+    fn snapshot(&self) -> Box<dyn Rows + '_> {
+        self.store.snapshot()
+    }
+
+    fn size(&self) -> u64 {
+        0
+    }
+}
+
+/// A submitter that read a record before it is on disk could send what a crash then takes back.
+#[tokio::test]
+async fn what_others_read_is_synced_before_it_can_be_read_and_usage_need_not_be() {
+    let (store, roster, tasks) = (Arc::new(Noting::default()), Arc::new(Roster::default()), Tasks::default());
+    let now = Clock::SYSTEM.now();
+    let books = Books::open(&*store, sample::rules(MissedPolicy::Hold), roster.clone(), now).unwrap();
+    let phase = PhaseHandle::default();
+    let committer = Committer::start(books, store.clone(), roster, Clock::SYSTEM, 1000, phase, &tasks);
+    store.take();
+    committer.record(delta(7)).await.unwrap().answer().await.unwrap().unwrap();
+    assert_eq!(store.take(), ["write", "sync"]);
+    let later = now.plus(Duration::from_hours(2));
+    while committer.seal(later).await.unwrap().more {}
+    let calls = store.take();
+    assert!(!calls.is_empty() && calls.iter().all(|call| *call == "commit"), "{calls:?}");
+    committer.close_customer(ProductIndex(0), "123456789012".into(), now).await.unwrap().unwrap();
+    assert_eq!(store.take(), ["commit"]);
 }
