@@ -136,6 +136,7 @@ impl Writer {
             }
             // With nothing else to do, to sync here is sooner done.
             Written::Unsynced if jobs.is_empty() => self.teller.sync_and_tell(tidings).await,
+            // The job that waits sees to it that the writer soon asks how the sync has ended.
             Written::Unsynced => self.syncer.hand_over(tidings).await,
         }
     }
