@@ -18,8 +18,10 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 # The Python that the peer tests run; scripts/setup makes it.
 export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 
-# --locked: what is built is what Cargo.lock says.
-CARGO_FLAGS := --release --locked
+# What is built is what Cargo.lock says.
+LOCKED := --release --locked
+# With everything that can be built in, as the image is: so one build serves all that follows.
+CARGO_FLAGS := $(LOCKED) --features otlp
 
 .PHONY: help setup build demo test fmt lint deny sbom doc unit sim kill9 fuzz mutants bench
 
@@ -43,9 +45,10 @@ test: setup ## Set up, then run every check and every test
 fmt: ## Check the formatting (`cargo fmt` mends it)
 	cargo fmt --check
 
-lint: ## Clippy, warnings denied; the client also by itself, as an application compiles it
+lint: ## Clippy, warnings denied; also without traces, and the client by itself, as an application compiles it
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	cargo clippy $(CARGO_FLAGS) --lib --no-default-features --features client -- -D warnings
+	cargo clippy $(LOCKED) --lib --bins -- -D warnings
+	cargo clippy $(LOCKED) --lib --no-default-features --features client -- -D warnings
 
 deny: ## Check licences, banned crates and sources
 	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check --allow duplicate licenses bans sources
@@ -74,9 +77,9 @@ kill9: ## Kill the agent under load, again and again, and hold the bill against 
 
 bench: ## Measure, beside other servers (ARGS="--rounds 2 --seconds 2" for a quick look)
 	@scripts/setup bench
-	cargo bench --locked --bench core
-	cargo bench --locked --bench ingest
-	cargo bench --locked --bench compare -- --picture docs/performance.svg $(ARGS)
+	cargo bench --locked --features otlp --bench core
+	cargo bench --locked --features otlp --bench ingest
+	cargo bench --locked --features otlp --bench compare -- --picture docs/performance.svg $(ARGS)
 
 fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
 	@scripts/fuzz $(or $(TIME),60)

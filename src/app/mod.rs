@@ -2,6 +2,7 @@
 
 mod continuity;
 pub mod demo;
+pub mod logs;
 pub mod run;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
@@ -183,8 +184,9 @@ impl Agent {
             phase: view.phase.watch(),
         };
         let (limits, tasks) = (config.limits.connections, self.grpc_tasks.clone());
+        let sampling = config.telemetry.sampling();
         self.grpc_tasks.spawn("grpc", async move {
-            if let Err(error) = grpc::serve(socket, access, limits, services, tasks).await {
+            if let Err(error) = grpc::serve(socket, access, limits, sampling, services, tasks).await {
                 error!(%error, "the gRPC server has failed");
             }
         });

@@ -11,6 +11,7 @@ use crate::{
         config::{Config, Connection},
         metrics,
         tasks::Tasks,
+        telemetry::Traces,
     },
     faces::{
         cli::{Exit, RunArgs, SandboxArgs, load_config},
@@ -20,14 +21,29 @@ use crate::{
     worlds::{marketplace::Credentials, store::StoreError},
 };
 
-use super::{Agent, CLOSE_ADMIN, Parts, StartError};
+use super::{Agent, CLOSE_ADMIN, Parts, StartError, logs::Logs};
 
 /// Runs the agent until it is told to stop.
-pub async fn run(args: RunArgs) -> Exit {
-    let mut config = match read_config(args.config.as_deref()) {
+pub async fn run(args: RunArgs, logs: Logs) -> Exit {
+    let config = match read_config(args.config.as_deref()) {
         Ok(config) => config,
         Err(exit) => return exit,
     };
+    let traces = match Traces::start(&config.telemetry, &config.agent.id) {
+        Ok(traces) => traces,
+        Err(fault) => {
+            logs.start(None);
+            error!("telemetry.otlp_endpoint: {fault}");
+            return Exit::Usage;
+        }
+    };
+    logs.start(Some(&traces));
+    let exit = Box::pin(run_configured(args, config)).await;
+    traces.stop().await;
+    exit
+}
+
+async fn run_configured(args: RunArgs, mut config: Config) -> Exit {
     let clock = clock(args.clock);
     if !clock.is_system() && !args.sandbox && !config.connections.iter().all(Connection::is_loopback) {
         error!("--clock is for tests: it needs --sandbox, or an endpoint_url on loopback for every product");

@@ -44,6 +44,7 @@ const CERTIFICATE_EXPIRES: &str = "tallyman_certificate_expiry_timestamp_seconds
 const EVENTS_THROTTLED: &str = "tallyman_events_throttled_total";
 const CONNECTIONS: &str = "tallyman_connections";
 const CONNECTIONS_CLOSED: &str = "tallyman_connections_closed_total";
+const SPANS: &str = "tallyman_spans_total";
 const BUILD_INFO: &str = "tallyman_build_info";
 
 /// Installs the process's recorder; a second agent in the same process shares it.
@@ -59,6 +60,9 @@ pub fn install() -> Option<PrometheusHandle> {
     describe();
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(STORE_FAILED).set(0.0);
+    for fate in [SpanFate::Made, SpanFate::Sent, SpanFate::Lost] {
+        spans(0, fate);
+    }
     for result in [LOADED, FAILED] {
         counter!(CREDENTIALS_LOADED, "result" => result).increment(0);
     }
@@ -120,6 +124,11 @@ fn describe() {
     describe_gauge!(DISK_BYTES, "Size of the disk that the data folder is on.");
     describe_gauge!(DISK_AVAILABLE, "What the agent may still write on that disk.");
     describe_gauge!(STORE_FAILED, "1 once the store has failed and nothing is taken any more.");
+    describe_surroundings();
+}
+
+/// Of callers, and of the agent itself.
+fn describe_surroundings() {
     describe_counter!(
         CREDENTIALS_LOADED,
         "Changes of certificate and token files that were noticed, by result (loaded, failed)."
@@ -142,6 +151,10 @@ fn describe() {
         "Connections that the agent did not take or closed, by reason (full, crowded_out, slow, tls)."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
+    describe_counter!(
+        SPANS,
+        "Spans for the trace collector by fate (made, sent, lost): what is made and neither waits or found no room to."
+    );
 }
 
 /// The counters of a product's events. Looked up once, since each request adds to them.
@@ -215,16 +228,19 @@ const SETUP: &str = "setup";
 const RESULTS: [&str; 6] = [ANSWERED, THROTTLED, NOT_DELIVERED, LOST, BAD_RECORD, SETUP];
 
 pub fn submitted(product: &str, reply: &Reply, took: Duration) {
-    let result = match reply {
+    counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result_of(reply)).increment(1);
+    histogram!(SUBMISSION_SECONDS).record(took);
+}
+
+pub fn result_of(reply: &Reply) -> &'static str {
+    match reply {
         Reply::Answered(_) => ANSWERED,
         Reply::Throttled => THROTTLED,
         Reply::NotDelivered(_) => NOT_DELIVERED,
         Reply::Lost(_) => LOST,
         Reply::BadRecord(_) | Reply::TooOld(_) => BAD_RECORD,
         Reply::Setup(_) => SETUP,
-    };
-    counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result).increment(1);
-    histogram!(SUBMISSION_SECONDS).record(took);
+    }
 }
 
 const ACCEPTED: &str = "accepted";
@@ -330,6 +346,23 @@ impl Closed {
 
 pub fn connection_closed(why: Closed) {
     counter!(CONNECTIONS_CLOSED, "reason" => why.name()).increment(1);
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum SpanFate {
+    Made,
+    Sent,
+    Lost,
+}
+
+/// For a trace collector.
+pub fn spans(count: usize, fate: SpanFate) {
+    let fate = match fate {
+        SpanFate::Made => "made",
+        SpanFate::Sent => "sent",
+        SpanFate::Lost => "lost",
+    };
+    counter!(SPANS, "fate" => fate).increment(count as u64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

@@ -14,4 +14,6 @@ pub mod sabotage;
 #[cfg(feature = "agent")]
 pub mod tasks;
 #[cfg(feature = "agent")]
+pub mod telemetry;
+#[cfg(feature = "agent")]
 pub mod x509;

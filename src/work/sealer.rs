@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::{base::tasks::Tasks, domain::time::Timestamp};
+use crate::{
+    base::{tasks::Tasks, telemetry::spans},
+    domain::time::Timestamp,
+};
 
 use super::{
     committer::{CommitError, Committer},
@@ -56,8 +59,14 @@ async fn seal_due(
     now: Timestamp,
     sealed: &watch::Sender<u64>,
 ) -> Result<(), CommitError> {
+    // Without a span of its own for each step: there may be thousands.
+    let span = spans::seal();
+    let (mut hours, mut records) = (0, 0);
     loop {
         let progress = committer.seal(now).await?;
+        hours += u64::from(progress.hours);
+        records += u64::from(progress.records);
+        spans::note_sealed(&span, hours, records);
         if progress.records > 0 {
             sealed.send_modify(|records| *records += u64::from(progress.records));
         }

@@ -26,3 +26,4 @@ mod peers;
 mod security;
 mod submission;
 mod support;
+mod telemetry;

@@ -4,6 +4,7 @@ mod grpc;
 mod parse;
 mod reader;
 mod reference;
+mod telemetry;
 mod words;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 use thiserror::Error;
 
+use super::telemetry::Sampling;
 use crate::domain::{
     deadline::Window,
     identity::Identity,
@@ -41,6 +43,7 @@ pub struct Config {
     pub submission: Submission,
     pub limits: Limits,
     pub retention: Retention,
+    pub telemetry: Telemetry,
     pub catalog: Arc<Catalog>,
     /// How each product of the catalog reaches AWS, in the catalog's order.
     pub connections: Vec<Connection>,
@@ -141,6 +144,20 @@ pub struct ConnectionLimits {
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
     pub receipts: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// The collector that traces go to.
+    pub otlp_endpoint: Option<String>,
+    /// Of the requests whose callers do not say whether they are traced, from 0 to 1.
+    pub sample_ratio: f64,
+}
+
+impl Telemetry {
+    pub fn sampling(&self) -> Sampling {
+        if self.otlp_endpoint.is_some() { Sampling::at_ratio(self.sample_ratio) } else { Sampling::default() }
+    }
 }
 
 /// The account's place in `arn:aws:iam::123456789012:role/name`.

@@ -15,6 +15,7 @@ use super::{
     Retention, Submission,
     grpc::read_grpc,
     reader::{Asked, Faults, Section},
+    telemetry::{check_build, read_telemetry},
 };
 use crate::domain::{
     deadline::Window,
@@ -38,10 +39,18 @@ pub fn load(
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let Some(path) = file else { return parse("", "no file", variables) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError(vec![format!("{}: cannot be read: {error}", path.display())]))?;
-    parse(&text, &path.display().to_string(), variables)
+    let (text, name) = match file {
+        None => (String::new(), "no file".to_owned()),
+        Some(path) => (
+            std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?,
+            path.display().to_string(),
+        ),
+    };
+    check_build(parse(&text, &name, variables)?, cfg!(feature = "otlp"))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError(vec![format!("{}: cannot be read: {error}", path.display())])
 }
 
 /// Parses configuration text; `file` names it in messages.
@@ -128,6 +137,7 @@ fn read(table: Table, faults: &Faults) -> Config {
     let submission = read_submission(&mut root, hour.grace);
     let limits = read_limits(&mut root);
     let retention = read_retention(&mut root);
+    let telemetry = read_telemetry(&mut root);
     let (catalog, connections, customers) = read_products(&mut root);
     let grpc = read_grpc(&mut root, &catalog);
     let effective = root.finish().to_string();
@@ -139,6 +149,7 @@ fn read(table: Table, faults: &Faults) -> Config {
         submission,
         limits,
         retention,
+        telemetry,
         catalog: Arc::new(catalog),
         connections,
         customers,

@@ -267,6 +267,24 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// A share, from 0 to 1.
+    pub(super) fn ratio(&mut self, key: &str, default: f64) -> f64 {
+        let given = match self.table.remove(key) {
+            None => Some(default),
+            Some(Value::Float(number)) => Some(number),
+            Some(Value::Integer(number)) => i32::try_from(number).ok().map(f64::from),
+            Some(Value::String(text)) if self.is_overridden(key) => text.parse().ok(),
+            Some(_) => None,
+        };
+        let value = given.filter(|number| (0.0..=1.0).contains(number)).unwrap_or_else(|| {
+            self.fault(key, "must be a number from 0 to 1");
+            default
+        });
+        self.record(key, value);
+        self.note(key, "number, 0 to 1", Some(default.to_string()));
+        value
+    }
+
     pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
         let given = match self.table.remove(key) {
             None => Some(default),

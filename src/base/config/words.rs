@@ -22,8 +22,10 @@ const fn key(name: &'static str, words: &'static str) -> Key {
     Key { name, default: None, words }
 }
 
-pub(super) const SECTIONS: &[Section] =
-    &[AGENT, GRPC, TLS, CLIENT, ADMIN, HOUR, SUBMISSION, LIMITS, RETENTION, PRODUCT, DIMENSION, CUSTOMER];
+pub(super) const SECTIONS: &[Section] = &[
+    AGENT, GRPC, TLS, CLIENT, ADMIN, HOUR, SUBMISSION, LIMITS, RETENTION, TELEMETRY, PRODUCT, DIMENSION,
+    CUSTOMER,
+];
 
 const AGENT: Section = Section {
     title: "[agent]",
@@ -256,6 +258,31 @@ const RETENTION: Section = Section {
     example: r#"
 [retention]
 receipts = "400d"
+"#,
+};
+
+const TELEMETRY: Section = Section {
+    title: "[telemetry]",
+    path: "telemetry",
+    about: "Traces for an OpenTelemetry collector, in a tallyman that is built with `--features otlp`, as the image is. \
+            They tell products, clients and counts, and never a customer. A collector that is slow or away delays \
+            nothing: its spans are dropped, with one warning. `OTEL_RESOURCE_ATTRIBUTES` and \
+            `OTEL_EXPORTER_OTLP_HEADERS` hold, as everywhere.",
+    keys: &[
+        key(
+            "otlp_endpoint",
+            "The collector, by OTLP over gRPC: `http://host:4317`, or `https://` with the machine's authorities",
+        ),
+        key(
+            "sample_ratio",
+            "How many of the requests and stream messages are traced whose caller does not say; a `traceparent` decides \
+             for its request. Sealing and calls to AWS are always traced",
+        ),
+    ],
+    example: r#"
+[telemetry]
+otlp_endpoint = "http://127.0.0.1:4317"
+sample_ratio = 0.01
 "#,
 };
 

@@ -37,6 +37,13 @@ struct Suspect {
     other_half: Vec<RecordId>,
 }
 
+impl Flight {
+    /// That of all its records. Empty for a call without any.
+    pub fn product(&self) -> Arc<str> {
+        self.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default()
+    }
+}
+
 /// Records under way in one request.
 #[derive(Debug, Default)]
 pub struct Flight {

@@ -18,7 +18,7 @@ use super::{
     incoming::Peer,
     timely::{Awaited, Timely},
 };
-use crate::domain::permission::Role;
+use crate::{base::telemetry::spans, domain::permission::Role};
 
 /// What may be asked without a word about who asks: whether the agent serves, and what its services are.
 const OPEN: [&str; 2] = ["/grpc.health.", "/grpc.reflection."];
@@ -48,8 +48,9 @@ impl Gate {
             peer.place.prove();
         }
         let Some(client) = client else { return Ok(()) };
+        let name = &client.permission.client;
+        spans::note_client(name);
         if !client.permission.has_any(roles(path)) {
-            let name = &client.permission.client;
             let roles: Vec<_> = roles(path).iter().map(|role| role.name()).collect();
             let text = format!("client `{name}` needs one of these roles: {}", roles.join(", "));
             return Err(Status::permission_denied(text));

@@ -7,6 +7,7 @@ mod gate;
 mod incoming;
 mod socket;
 mod timely;
+mod traced;
 mod watched;
 
 use tokio::sync::watch;
@@ -27,6 +28,7 @@ use crate::{
             ledger_service_server::LedgerServiceServer, served::usage_service_server::UsageServiceServer,
         },
         tasks::Tasks,
+        telemetry::Sampling,
     },
     work::phase::Phase,
 };
@@ -38,6 +40,7 @@ pub use socket::{Bound, bind};
 
 use gate::Gate;
 use incoming::incoming;
+use traced::Tracing;
 
 /// Of an answer.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -60,6 +63,7 @@ pub async fn serve(
     bound: Bound,
     access: Access,
     limits: ConnectionLimits,
+    sampling: Sampling,
     services: Services,
     tasks: Tasks,
 ) -> Result<(), Fault> {
@@ -72,6 +76,7 @@ pub async fn serve(
         .max_concurrent_streams(limits.max_streams)
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
+        .layer(Tracing::new(sampling))
         .layer(MapResponseLayer::new(too_large_is_exhausted))
         .layer(Gate::new(access.keys.clone(), limits.request_timeout))
         .add_routes(routes.routes())

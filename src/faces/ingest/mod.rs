@@ -22,6 +22,7 @@ use crate::{
             served::usage_service_server::UsageService,
         },
         tasks::Tasks,
+        telemetry::{StreamTrace, spans},
     },
     domain::{
         product::ProductIndex,
@@ -124,6 +125,7 @@ impl Ingest {
             self.note(product, counts);
             total = total.plus(counts);
         }
+        spans::note_counts(total);
         RecordResponse {
             accepted: total.accepted,
             duplicates: total.duplicates,
@@ -169,6 +171,7 @@ impl UsageService for Ingest {
     ) -> Result<Response<Self::RecordStreamStream>, Status> {
         self.check(0)?;
         let client = Client::of(&request);
-        Ok(Response::new(Box::pin(stream::answer(self.clone(), client, request.into_inner()))))
+        let trace = request.extensions().get::<StreamTrace>().cloned().unwrap_or_default();
+        Ok(Response::new(Box::pin(stream::answer(self.clone(), client, trace, request.into_inner()))))
     }
 }

@@ -7,9 +7,13 @@ use std::sync::Arc;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
+use tracing::{Instrument, Span};
 
 use crate::{
-    base::proto::{RecordStreamResponse, raw::RecordStreamRequest},
+    base::{
+        proto::{RecordStreamResponse, raw::RecordStreamRequest},
+        telemetry::StreamTrace,
+    },
     faces::client::Client,
     work::{
         books::RecordError,
@@ -26,7 +30,7 @@ const MAX_PRODUCER_BYTES: usize = 128;
 
 /// What the stream still owes its client.
 enum Pending {
-    Answer(Box<Folded>, Ticket<Result<Recorded, RecordError>>),
+    Answer(Box<Folded>, Ticket<Result<Recorded, RecordError>>, Span),
     Resume(u64),
     Failure(Status),
 }
@@ -34,12 +38,13 @@ enum Pending {
 pub(super) fn answer(
     ingest: Ingest,
     client: Option<Arc<Client>>,
+    trace: StreamTrace,
     messages: Streaming<RecordStreamRequest>,
 ) -> impl Stream<Item = Result<RecordStreamResponse, Status>> + Send {
     let (pending, mut owed) = mpsc::channel(MAX_UNANSWERED);
     let (answers, stream) = mpsc::channel(MAX_UNANSWERED);
     let tasks = ingest.tasks.clone();
-    tasks.spawn_short(read(ingest.clone(), client, messages, pending));
+    tasks.spawn_short(read(ingest.clone(), client, trace, messages, pending));
     tasks.spawn_short(async move {
         while let Some(next) = owed.recv().await {
             let answer = resolve(&ingest, next).await;
@@ -56,6 +61,7 @@ pub(super) fn answer(
 async fn read(
     ingest: Ingest,
     client: Option<Arc<Client>>,
+    trace: StreamTrace,
     mut messages: Streaming<RecordStreamRequest>,
     pending: mpsc::Sender<Pending>,
 ) {
@@ -69,7 +75,10 @@ async fn read(
         };
         let Some(message) = message else { return };
         let next = match message.map_err(too_large) {
-            Ok(message) => hand_over(&ingest, client.as_deref(), &mut producer, message).await,
+            Ok(message) => {
+                let span = trace.message();
+                hand_over(&ingest, client.as_deref(), &mut producer, message).instrument(span).await
+            }
             Err(status) => Err(status),
         };
         let next = next.unwrap_or_else(Pending::Failure);
@@ -106,7 +115,7 @@ async fn hand_over(
     drop(request);
     let delta = folded.take_delta(Some(Mark { producer, sequence }));
     let ticket = ingest.view.committer.record_patiently(delta).await?;
-    Ok(Pending::Answer(Box::new(folded), ticket))
+    Ok(Pending::Answer(Box::new(folded), ticket, Span::current()))
 }
 
 /// A stream that sends more than its client may is slowed down, and not refused.
@@ -140,8 +149,9 @@ async fn resolve(ingest: &Ingest, pending: Pending) -> Result<RecordStreamRespon
         Pending::Resume(durable_sequence) => {
             Ok(RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() })
         }
-        Pending::Answer(folded, ticket) => {
+        Pending::Answer(folded, ticket, span) => {
             let recorded = ticket.answer().await??;
+            let _answering = span.enter();
             if recorded.is_repeat {
                 let durable_sequence = recorded.durable_sequence;
                 return Ok(RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() });

@@ -1,9 +1,13 @@
 //! Jobs whose changes are written together.
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::{
-    base::sabotage::{Sabotage, is_sabotaged},
+    base::{
+        sabotage::{Sabotage, is_sabotaged},
+        telemetry::spans,
+    },
     domain::time::Timestamp,
     work::books::Books,
     worlds::store::{Batch, Store, StoreError},
@@ -22,6 +26,8 @@ pub(super) struct Group {
     pub(super) answers: Vec<Answer>,
     pub(super) events: usize,
     pub(super) started: Instant,
+    /// There is one if a job is traced.
+    pub(super) span: Span,
 }
 
 impl Group {
@@ -32,6 +38,7 @@ impl Group {
             answers: Vec::new(),
             events: 0,
             started: Instant::now(),
+            span: Span::none(),
         }
     }
 
@@ -47,13 +54,25 @@ impl Group {
         store: &dyn Store,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Weighed { job, events, readers } = weighed;
+        let Weighed { job, span, events, readers } = weighed;
+        self.trace_for(&span);
         self.events += events;
         if readers == Readers::Others {
             self.readers = Readers::Others;
         }
         self.answers.push(job(&mut Ledger { books, store, now, batch: &mut self.batch })?);
         Ok(())
+    }
+
+    fn trace_for(&mut self, asker: &Span) {
+        if asker.is_disabled() {
+            return;
+        }
+        if self.span.is_disabled() {
+            self.span = spans::commit(asker);
+        } else {
+            self.span.follows_from(asker);
+        }
     }
 
     /// Writes what has changed: synced already, if others than the books may read it.
@@ -63,6 +82,7 @@ impl Group {
             self.answers.drain(..).for_each(|answer| answer());
         }
         let batch = std::mem::take(&mut self.batch);
+        let _written = spans::write(&self.span).entered();
         let written = match self.readers {
             _ if batch.is_empty() => Written::Synced,
             Readers::Books => store.write(batch).map(|()| Written::Unsynced)?,

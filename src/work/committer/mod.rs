@@ -10,7 +10,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
-use tracing::error;
+use tracing::{Span, error};
 
 use crate::{
     base::{
@@ -62,6 +62,8 @@ type Answer = Box<dyn FnOnce() + Send>;
 
 struct Weighed {
     job: Job,
+    /// Of the one who asked.
+    span: Span,
     /// As many as a job's work is like.
     events: usize,
     readers: Readers,
@@ -321,7 +323,10 @@ impl Committer {
                 drop(sender.send(value));
             }))
         });
-        self.jobs.send(Weighed { job, events, readers }).await.map_err(|_| self.unavailable())?;
+        self.jobs
+            .send(Weighed { job, span: Span::current(), events, readers })
+            .await
+            .map_err(|_| self.unavailable())?;
         Ok(Ticket { answer, committer: self.clone() })
     }
 

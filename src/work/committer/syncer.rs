@@ -6,11 +6,13 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::Span;
 
 use crate::{
     base::{
         metrics,
         tasks::{Tasks, in_place},
+        telemetry::spans,
     },
     work::phase::PhaseHandle,
     worlds::store::{Store, StoreError},
@@ -23,6 +25,7 @@ pub(super) struct Tidings {
     pub(super) answers: Vec<Answer>,
     pub(super) events: usize,
     pub(super) started: Instant,
+    pub(super) span: Span,
     pub(super) status: Status,
 }
 
@@ -37,7 +40,8 @@ pub(super) struct Teller {
 impl Teller {
     /// Of a group that is on disk.
     pub(super) fn tell(&self, tidings: Tidings) {
-        let Tidings { answers, events, started, status } = tidings;
+        let Tidings { answers, events, started, span, status } = tidings;
+        spans::note_group(&span, answers.len(), events);
         metrics::committed(events, started.elapsed(), status.open_buckets);
         *lock(&self.status) = status;
         for answer in answers {
@@ -46,7 +50,8 @@ impl Teller {
     }
 
     pub(super) async fn sync_and_tell(&self, tidings: Tidings) -> Result<(), StoreError> {
-        let synced = in_place(|| self.store.sync()).await.unwrap_or_else(|panic| Err(panicked(&panic)));
+        let sync = || spans::sync(&tidings.span).in_scope(|| self.store.sync());
+        let synced = in_place(sync).await.unwrap_or_else(|panic| Err(panicked(&panic)));
         // Before the answers are dropped, so that those who wait learn the reason.
         synced.inspect_err(|fault| self.phase.fail(&reason(fault)))?;
         self.tell(tidings);

@@ -127,8 +127,8 @@ impl Writer {
 
     async fn write(&mut self, mut group: Group, jobs: &mpsc::Receiver<Weighed>) -> Result<(), StoreError> {
         let written = self.work(|books, store| group.write(books, store)).await?;
-        let Group { answers, events, started, .. } = group;
-        let tidings = Tidings { answers, events, started, status: status_of(&self.books) };
+        let Group { answers, events, started, span, .. } = group;
+        let tidings = Tidings { answers, events, started, span, status: status_of(&self.books) };
         match written {
             Written::Synced => {
                 self.teller.tell(tidings);

@@ -13,7 +13,7 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
-use tracing::{error, warn};
+use tracing::{Instrument, Span, error, warn};
 
 use crate::{
     base::{
@@ -21,6 +21,7 @@ use crate::{
         metrics,
         sabotage::{Sabotage, is_sabotaged},
         tasks::{Tasks, blocking},
+        telemetry::spans,
     },
     domain::{
         answer::{Attempt, Reply, Verdict},
@@ -97,6 +98,7 @@ struct Landing {
     reply: Reply,
     sent: Instant,
     took: Duration,
+    span: Span,
 }
 
 enum Stop {
@@ -248,7 +250,9 @@ impl Submitter {
         let Some(flight) = self.outbox.take_batch(self.clock.now()).or_else(|| self.probe()) else { return };
         let (committer, marketplace) = (self.committer.clone(), self.marketplace.clone());
         let (clock, trusted_clock) = (self.clock, self.trusted_clock.clone());
-        self.in_flight.spawn(async move {
+        let span = spans::submission(&flight.product(), flight.entries.len());
+        let within = span.clone();
+        let fly = async move {
             let begun = |entry: &Entry| Settlement::Pending(entry.record.id, entry.delivery.attempted());
             committer.settle(flight.entries.iter().map(begun).collect()).await?;
             sleep_until(place).await;
@@ -256,15 +260,17 @@ impl Submitter {
             // The write may have taken its time: nothing goes out past its deadline (I7).
             let is_in_time = flight.entries.iter().all(|entry| clock.now() < entry.deadline);
             let Response { reply, date } = if is_in_time {
-                marketplace.send(flight.entries.iter().map(record_to_send).collect()).await
+                let records = flight.entries.iter().map(record_to_send).collect();
+                marketplace.send(records).instrument(spans::call_to_aws(&within)).await
             } else {
                 Reply::NotDelivered("a deadline passed before the call".into()).into()
             };
             if let Some(date) = date {
                 trusted_clock.observe(date, sent);
             }
-            Ok(Landing { flight, reply, sent, took: sent.elapsed() })
-        });
+            Ok(Landing { flight, reply, sent, took: sent.elapsed(), span: within })
+        };
+        self.in_flight.spawn(fly.instrument(span));
     }
 
     /// A call without records, for the `Date` of its answer: while the clock is in doubt and nothing is due, no other
@@ -284,12 +290,13 @@ impl Submitter {
     /// Settles a batch by AWS's reply: on disk first, then in the outbox.
     async fn land(&mut self, landed: Result<Result<Landing, CommitError>, JoinError>) -> Result<(), Stop> {
         let landing = landed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        let Landing { flight, reply, sent, took } = landing;
+        let Landing { flight, reply, sent, took, span } = landing;
         // A probe has told the time, if it was answered; whatever else its answer says is of no use.
         if flight.entries.is_empty() {
             return Ok(());
         }
-        let product = flight.entries.first().map(|entry| entry.record.product.clone()).unwrap_or_default();
+        let product = flight.product();
+        spans::note_reply(&span, &reply);
         self.adapt(&product, &reply, sent);
         metrics::submitted(&product, &reply, took);
         log_reply(&product, &reply, &flight.entries);
@@ -298,7 +305,7 @@ impl Submitter {
         self.board.note(&product, LastAnswer { at, took, records, said });
         let settlements =
             flight.entries.iter().zip(&verdicts).map(|(entry, verdict)| settlement(entry, verdict));
-        for settled in self.committer.settle(settlements.collect()).await? {
+        for settled in self.committer.settle(settlements.collect()).instrument(span).await? {
             note_settled(&settled);
         }
         let mut isolated = Vec::new();

@@ -26,7 +26,8 @@ fn write(file: &Path) -> Value {
 fn crates_of_the_binary() -> BTreeSet<(String, String)> {
     let mut tree = Command::new(env!("CARGO"));
     tree.current_dir(root())
-        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none", "--format", "{p}"]);
+        .args(["tree", "--locked", "--features", "otlp", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"]);
     let lines = output(&mut tree);
     let named = lines.lines().filter_map(|line| {
         let mut words = line.split(' ');

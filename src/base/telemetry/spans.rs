@@ -1,0 +1,168 @@
+//! The spans: their names and what they tell, in one place. None ever tells a customer.
+
+use tonic::Code;
+use tracing::{Span, field::Empty, info_span};
+
+use crate::{
+    base::metrics,
+    domain::{answer::Reply, usage::Counts},
+};
+
+/// Traces are made of this target alone, and logs leave it out.
+pub const TARGET: &str = "tallyman::span";
+
+/// A call to the agent, of the trace that its caller says.
+pub fn call(service: &str, method: &str) -> Span {
+    info_span!(
+        target: TARGET,
+        "call",
+        otel.name = format!("{service}/{method}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system = "grpc",
+        rpc.service = service,
+        rpc.method = method,
+        rpc.grpc.status_code = Empty,
+        client = Empty,
+        accepted = Empty,
+        duplicates = Empty,
+        rejected = Empty,
+    )
+}
+
+/// A message of a stream, from its arrival until its answer.
+pub fn message() -> Span {
+    info_span!(
+        target: TARGET,
+        "RecordStream message",
+        otel.kind = "server",
+        accepted = Empty,
+        duplicates = Empty,
+        rejected = Empty,
+    )
+}
+
+/// Jobs that are written together, from the first one that is traced until their answers. Within the trace of that one;
+/// [`Span::follows_from`] links the others.
+pub fn commit(first: &Span) -> Span {
+    info_span!(target: TARGET, parent: first, "commit", jobs = Empty, events = Empty)
+}
+
+/// A commit's part. Like the commit, it is there only if it is traced.
+pub fn write(commit: &Span) -> Span {
+    if commit.is_disabled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, parent: commit, "write")
+}
+
+/// The same.
+pub fn sync(commit: &Span) -> Span {
+    if commit.is_disabled() {
+        return Span::none();
+    }
+    info_span!(target: TARGET, parent: commit, "sync")
+}
+
+/// Sealing what is due at a moment: hours, and customers that close.
+pub fn seal() -> Span {
+    info_span!(target: TARGET, parent: None, "seal", hours = Empty, records = Empty)
+}
+
+/// A batch for AWS, from the note of the attempt until its result is on disk. A call without records, which only asks for
+/// the time, is not traced.
+pub fn submission(product: &str, records: usize) -> Span {
+    if records == 0 {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        parent: None,
+        "submission",
+        otel.status_code = Empty,
+        product,
+        records = integer(records),
+        result = Empty,
+    )
+}
+
+/// The call itself.
+pub fn call_to_aws(submission: &Span) -> Span {
+    if submission.is_disabled() {
+        return Span::none();
+    }
+    info_span!(
+        target: TARGET,
+        parent: submission,
+        "BatchMeterUsage",
+        otel.kind = "client",
+        rpc.system = "aws-api",
+        rpc.service = "MarketplaceMetering",
+        rpc.method = "BatchMeterUsage",
+    )
+}
+
+/// Which client the current call is of.
+pub fn note_client(name: &str) {
+    Span::current().record("client", name);
+}
+
+/// What the current call or message came to.
+pub fn note_counts(counts: Counts) {
+    let span = Span::current();
+    span.record("accepted", integer(counts.accepted));
+    span.record("duplicates", integer(counts.duplicates));
+    span.record("rejected", integer(counts.rejected));
+}
+
+pub fn note_group(commit: &Span, jobs: usize, events: usize) {
+    commit.record("jobs", integer(jobs));
+    commit.record("events", integer(events));
+}
+
+pub fn note_sealed(seal: &Span, hours: u64, records: u64) {
+    seal.record("hours", integer(hours));
+    seal.record("records", integer(records));
+}
+
+pub fn note_reply(submission: &Span, reply: &Reply) {
+    submission.record("result", metrics::result_of(reply));
+    if !matches!(reply, Reply::Answered(_)) {
+        submission.record("otel.status_code", "ERROR");
+    }
+}
+
+pub fn note_status(call: &Span, code: Code) {
+    call.record("rpc.grpc.status_code", i64::from(i32::from(code)));
+    if is_our_fault(code) {
+        call.record("otel.status_code", "ERROR");
+    }
+}
+
+/// OpenTelemetry's are signed.
+fn integer(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+/// As OpenTelemetry's conventions for gRPC servers have it.
+fn is_our_fault(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
+}
