@@ -7,9 +7,9 @@ use crate::support::agent::{ACCOUNT_PRODUCT, Home};
 const MIB: u64 = 1 << 20;
 
 #[test]
-fn the_release_binary_is_under_40_mb() {
+fn the_release_binary_is_under_35_mb() {
     let size = fs::metadata(env!("CARGO_BIN_EXE_tallyman")).unwrap().len();
-    assert!(size < 40_000_000, "{size} bytes");
+    assert!(size < 35_000_000, "{size} bytes");
 }
 
 #[tokio::test]
