@@ -1,9 +1,15 @@
 //! The configuration: parsed once, with every fault named, and valid from then on.
 
 mod grpc;
+mod hours;
+mod limits;
+mod overrides;
 mod parse;
+mod products;
 mod reader;
 mod reference;
+#[cfg(test)]
+mod testing;
 mod words;
 
 use std::{
