@@ -1,11 +1,11 @@
 //! From a request to a small delta: each event validated, and added to those that count where it counts.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, HashMap},
-    hash::Hasher as _,
-    sync::Arc,
-};
+mod desk;
+mod folded;
+#[cfg(test)]
+mod tests;
+
+use std::{cell::Cell, collections::HashMap, hash::Hasher as _};
 
 use foldhash::fast::RandomState;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -15,69 +15,21 @@ use super::{
     wire::{self, Malformed, RawNames},
 };
 use crate::{
-    base::proto::{Rejection, rejection::Reason},
     domain::{
         bucket::Usage,
-        identity::Identity,
-        permission::Permission,
-        product::{Catalog, ProductIndex},
+        product::ProductIndex,
         time::{Hour, Timestamp},
-        usage::{Event, Located, Measured, Names, Refusal, TimeRange, locate, measure},
+        usage::{Event, Located, Measured, measure},
     },
-    work::{
-        delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded, Refused},
-        roster::Inner as Roster,
-    },
+    work::delta::{Apart, CustomerRef, Delta, Entry, Identified},
 };
 
-/// Every rejection has its reason; only so many of a request have a message, or a client might be unable to read the
-/// answer, think the good events lost, and send them again.
-const MAX_MESSAGES: usize = 100;
+pub use desk::{Desk, Hasher};
+pub(super) use folded::Folded;
+use folded::Stranger;
 
 /// Room for so many entries in a request, before more is made.
 const EXPECTED_ENTRIES: usize = 1024;
-
-/// What a request is held against.
-#[derive(Clone, Copy)]
-pub struct Desk<'a> {
-    pub catalog: &'a Catalog,
-    pub roster: &'a Roster,
-    pub range: TimeRange,
-    pub hasher: Hasher,
-    /// What the client may meter for; `None` for everything.
-    pub permission: Option<&'a Permission>,
-}
-
-/// A request on its way: what it asks to count, and what is wrong with the rest.
-#[derive(Debug, Default)]
-pub(super) struct Folded {
-    delta: Delta,
-    /// By event: the entry that holds it, if it has no id and is not refused.
-    entry_of: Vec<Option<u32>>,
-    /// By event, with the product where that is known.
-    refusals: BTreeMap<u32, Stranger>,
-}
-
-/// Hashes events' identities to 128 bits. Keyed, so that no one can make ids that collide.
-#[derive(Clone, Copy, Debug)]
-pub struct Hasher {
-    key: u128,
-}
-
-impl Hasher {
-    pub const fn new(key: u128) -> Self {
-        Self { key }
-    }
-
-    fn of(self, names: [&[u8]; 3]) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
-        for text in names {
-            hasher.write_usize(text.len());
-            hasher.write(text);
-        }
-        hasher
-    }
-}
 
 /// Folds all events of a message, or none.
 pub(super) fn fold(desk: Desk<'_>, message: &wire::Message<'_>) -> Result<Folded, Malformed> {
@@ -127,9 +79,6 @@ struct Series<'d> {
     /// The latest entry without tags or subject.
     plain: Option<(Hour, u32)>,
 }
-
-/// Names that mean nothing here, and the product where that is known.
-type Stranger = (Option<ProductIndex>, Refusal);
 
 /// Events that agree in all this add up. Distinct subjects do not.
 type EntryKey = (usize, Hour, Option<Box<Apart>>);
@@ -239,35 +188,6 @@ impl Series<'_> {
     }
 }
 
-impl<'d> Desk<'d> {
-    fn series(&self, names: Names<'_>) -> Result<Series<'d>, Refusal> {
-        let located = locate(self.catalog, names)?;
-        if let Some(permission) = self.permission {
-            permission.check(located.product, names.customer)?;
-        }
-        let customer = self.customer(located.product, names.customer)?;
-        Ok(Series { located, customer, plain: None })
-    }
-
-    /// Finds the customer, or says why an unknown one cannot be billed.
-    fn customer(&self, index: ProductIndex, key: &str) -> Result<CustomerRef, Refusal> {
-        if let Some(known) = self.roster.find(index, key) {
-            return Ok(CustomerRef::Known(known));
-        }
-        let unknown = |why: String| Refusal::UnknownCustomer { customer: key.to_owned(), why };
-        let product =
-            self.catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
-        if !product.open {
-            return Err(unknown(
-                "register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned(),
-            ));
-        }
-        let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
-        self.roster.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
-        Ok(CustomerRef::New(Arc::new(Newcomer { key: Arc::from(key), identity })))
-    }
-}
-
 fn read<'a>(event: &'a wire::Event<'_>) -> Event<'a> {
     Event {
         quantity: event.quantity,
@@ -275,226 +195,5 @@ fn read<'a>(event: &'a wire::Event<'_>) -> Event<'a> {
         event_id: event.id,
         subject: event.subject,
         tags: &event.tags,
-    }
-}
-
-impl Folded {
-    /// What the committer is to count. To hand over, once.
-    pub(super) fn take_delta(&mut self, mark: Option<Mark>) -> Delta {
-        Delta { mark, ..std::mem::take(&mut self.delta) }
-    }
-
-    /// Takes in what the committer refused.
-    pub(super) fn refuse(&mut self, recorded: Recorded) {
-        let refused = |Refused { place, product, why }| (place, (Some(product), why));
-        self.refusals.extend(recorded.refused.into_iter().map(refused));
-        let by_entry: HashMap<u32, _> = recorded.refused_entries.into_iter().map(refused).collect();
-        if by_entry.is_empty() {
-            return;
-        }
-        for (index, entry) in (0..).zip(&self.entry_of) {
-            if let Some(refused) = entry.and_then(|entry| by_entry.get(&entry)) {
-                self.refusals.insert(index, refused.clone());
-            }
-        }
-    }
-
-    pub(super) fn rejections(&self) -> Vec<Rejection> {
-        let rejection = |(place, (index, (_, refusal))): (usize, (&u32, &(_, Refusal)))| Rejection {
-            index: *index,
-            reason: reason(refusal).into(),
-            message: if place < MAX_MESSAGES { refusal.to_string() } else { String::new() },
-        };
-        self.refusals.iter().enumerate().map(rejection).collect()
-    }
-
-    /// The product of each rejected event; `None` where it names none of ours.
-    pub(super) fn products_of_rejected(&self) -> impl Iterator<Item = Option<ProductIndex>> + '_ {
-        self.refusals.values().map(|(product, _)| *product)
-    }
-}
-
-fn reason(refusal: &Refusal) -> Reason {
-    match refusal {
-        Refusal::UnknownProduct { .. } => Reason::UnknownProduct,
-        Refusal::UnknownDimension { .. } => Reason::UnknownDimension,
-        Refusal::InvalidCustomer => Reason::InvalidCustomer,
-        Refusal::UnknownCustomer { .. } => Reason::UnknownCustomer,
-        Refusal::InvalidEventId { .. } => Reason::InvalidEventId,
-        Refusal::QuantityOverflow => Reason::QuantityOverflow,
-        Refusal::TimeTooOld { .. } => Reason::TimeTooOld,
-        Refusal::TimeInFuture { .. } => Reason::TimeInFuture,
-        Refusal::MissingSubject { .. } => Reason::MissingSubject,
-        Refusal::InvalidSubject { .. } => Reason::InvalidSubject,
-        Refusal::InvalidTags { .. } => Reason::InvalidTags,
-        Refusal::LimitReached { .. } => Reason::LimitReached,
-        Refusal::NotAllowed { .. } => Reason::NotAllowed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use prost::Message;
-
-    use super::*;
-    use crate::{
-        base::proto::{RecordRequest, UsageEvent},
-        domain::{
-            identity::IdentityMode,
-            product::{Aggregate, Dimension, Product},
-            quantity::{Rounding, Unit},
-            usage::TimeBounds,
-        },
-    };
-
-    fn catalog(open: bool) -> Catalog {
-        let dimension = |name: &str, aggregate| Dimension {
-            name: name.into(),
-            aggregate,
-            unit: Unit::default(),
-            rounding: Rounding::Down,
-            tags: name == "gb",
-        };
-        Catalog::new(vec![Product {
-            code: "prod".into(),
-            identity: IdentityMode::Account,
-            former: None,
-            open,
-            zero_records: true,
-            dimensions: vec![
-                dimension("requests", Aggregate::Sum),
-                dimension("calls", Aggregate::Count),
-                dimension("users", Aggregate::Unique),
-                dimension("seats", Aggregate::Latest { hold: false }),
-                dimension("gb", Aggregate::Sum),
-            ],
-        }])
-    }
-
-    fn folded(open: bool, events: &[UsageEvent]) -> Folded {
-        let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
-        let range = bounds.around("2026-11-22T10:30:00Z".parse().unwrap());
-        let (catalog, roster) = (catalog(open), Roster::default());
-        let desk =
-            Desk { catalog: &catalog, roster: &roster, range, hasher: Hasher::new(7), permission: None };
-        let request = RecordRequest { events: events.to_vec() }.encode_to_vec().into();
-        fold(desk, &wire::Message::of_request(&request).unwrap()).unwrap()
-    }
-
-    fn event(customer: &str, quantity: u64, event_id: &str) -> UsageEvent {
-        UsageEvent {
-            customer: customer.to_owned(),
-            dimension: "requests".to_owned(),
-            quantity,
-            event_id: event_id.to_owned(),
-            ..UsageEvent::default()
-        }
-    }
-
-    const A: &str = "123456789012";
-    const B: &str = "210987654321";
-
-    #[test]
-    fn events_without_ids_are_added_up_and_others_are_not() {
-        let folded = folded(true, &[event(A, 1, ""), event(A, 2, ""), event(B, 4, ""), event(A, 8, "x")]);
-        let amounts: Vec<_> =
-            folded.delta.entries.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
-        assert_eq!(amounts, [(3, 2), (4, 1)]);
-        let [event] = &*folded.delta.identified else { panic!("one event has an id") };
-        assert_eq!((event.entry, event.usage, event.index), (0, Usage::Sum(8), 3));
-    }
-
-    #[test]
-    fn bad_events_are_told_by_index_and_the_others_count() {
-        let folded = folded(true, &[event("", 1, ""), event(A, 2, ""), event("acme", 4, "")]);
-        let rejections = folded.rejections();
-        let told: Vec<_> = rejections.iter().map(|rejection| (rejection.index, rejection.reason())).collect();
-        assert_eq!(told, [(0, Reason::InvalidCustomer), (2, Reason::UnknownCustomer)]);
-        assert_eq!(folded.delta.entries.len(), 1);
-        assert!(self::folded(false, &[event(A, 1, "")]).delta.entries.is_empty(), "not registered");
-    }
-
-    #[test]
-    fn a_sum_that_overflows_rejects_the_event_that_does_not_fit() {
-        let folded = folded(true, &[event(A, u64::MAX, ""), event(A, 1, "")]);
-        let rejected = folded.rejections();
-        assert_eq!(
-            (rejected.len(), rejected[0].index, rejected[0].reason()),
-            (1, 1, Reason::QuantityOverflow)
-        );
-    }
-
-    #[test]
-    fn however_many_events_are_bad_the_answer_can_be_read() {
-        let unknown = UsageEvent { dimension: "x".repeat(250), ..event(A, 1, "") };
-        let tags = [("k".repeat(20_000), "v".to_owned())].into();
-        let ill_tagged = UsageEvent { dimension: "gb".to_owned(), tags, ..event(A, 1, "") };
-        for (bad, reason) in [(unknown, Reason::UnknownDimension), (ill_tagged, Reason::InvalidTags)] {
-            let rejected = folded(true, &vec![bad; 10_000]).rejections();
-            assert_eq!(rejected.len(), 10_000);
-            assert!(rejected.iter().all(|rejection| rejection.reason() == reason));
-            let size: usize = rejected.iter().map(Message::encoded_len).sum();
-            assert!(size < 1 << 20, "{size} bytes");
-        }
-    }
-
-    #[test]
-    fn a_refused_fold_rejects_all_its_events() {
-        let mut folded = folded(true, &[event(A, 1, ""), event(B, 2, ""), event(A, 4, "")]);
-        let why = Refusal::QuantityOverflow;
-        let refused_entries = vec![Refused { place: 0, product: ProductIndex(0), why }];
-        folded.refuse(Recorded { refused_entries, ..Recorded::default() });
-        let indices: Vec<_> = folded.rejections().iter().map(|rejection| rejection.index).collect();
-        assert_eq!(indices, [0, 2]);
-    }
-
-    #[test]
-    fn an_id_means_one_event_of_one_customer_and_dimension() {
-        let hash_with = |key, event: &UsageEvent| {
-            let names = ["prod", &event.customer, &event.dimension].map(str::as_bytes);
-            let mut hasher = Hasher::new(key).of(names);
-            hasher.write(event.event_id.as_bytes());
-            hasher.finish128().as_u128()
-        };
-        let hash = |event: &UsageEvent| hash_with(7, event);
-        let first = event(A, 1, "x");
-        assert_eq!(hash(&first), hash(&event(A, 2, "x")));
-        assert_ne!(hash(&first), hash(&event(B, 1, "x")));
-        assert_ne!(hash(&first), hash(&UsageEvent { dimension: "calls".to_owned(), ..first.clone() }));
-        assert_ne!(hash_with(8, &first), hash(&first));
-    }
-
-    #[test]
-    fn subjects_fold_only_into_themselves_and_count_once() {
-        let user = |subject: &str| UsageEvent {
-            dimension: "users".to_owned(),
-            subject: subject.to_owned(),
-            ..event(A, 9, "")
-        };
-        let folded = folded(true, &[user("ann"), user("bob"), user("ann")]);
-        let amounts: Vec<_> =
-            folded.delta.entries.iter().map(|entry| (entry.usage.amount(), entry.events)).collect();
-        assert_eq!(amounts, [(1, 2), (1, 1)]);
-    }
-
-    #[test]
-    fn of_two_levels_in_one_request_the_later_stands() {
-        let seats = |quantity| UsageEvent { dimension: "seats".to_owned(), ..event(A, quantity, "") };
-        let folded = folded(true, &[seats(9), seats(4)]);
-        assert_eq!(folded.delta.entries[0].usage.amount(), 4);
-    }
-
-    #[test]
-    fn sets_of_tags_are_added_up_apart() {
-        let tagged = |team: &str, quantity| UsageEvent {
-            dimension: "gb".to_owned(),
-            tags: [("team".to_owned(), team.to_owned())].into(),
-            ..event(A, quantity, "")
-        };
-        let folded = folded(true, &[tagged("a", 1), tagged("b", 2), tagged("a", 4)]);
-        let amounts: Vec<_> = folded.delta.entries.iter().map(|entry| entry.usage.amount()).collect();
-        assert_eq!(amounts, [5, 2]);
     }
 }
