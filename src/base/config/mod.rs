@@ -9,7 +9,7 @@ mod products;
 mod reader;
 mod reference;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod words;
 
 use std::{

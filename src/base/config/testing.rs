@@ -2,7 +2,7 @@
 
 use super::{Config, ConfigError, parse};
 
-pub(super) const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
     [[product]]
     code = "prod"
     identity = "account"
@@ -13,10 +13,10 @@ pub(super) const GOOD: &str = r#"
     account_id = "012345678901"
 "#;
 
-pub(super) fn config(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub(crate) fn config(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
     parse(text, "t.toml", variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
 }
 
-pub(super) fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     config(text, variables).unwrap_err().0
 }

@@ -6,9 +6,8 @@ use super::*;
 use crate::{
     base::proto::{RecordRequest, UsageEvent, rejection::Reason},
     domain::{
-        identity::IdentityMode,
-        product::{Aggregate, Catalog, Dimension, Product},
-        quantity::{Rounding, Unit},
+        product::Catalog,
+        sample::product,
         usage::{Refusal, TimeBounds},
     },
     work::{
@@ -17,34 +16,10 @@ use crate::{
     },
 };
 
-fn catalog(open: bool) -> Catalog {
-    let dimension = |name: &str, aggregate| Dimension {
-        name: name.into(),
-        aggregate,
-        unit: Unit::default(),
-        rounding: Rounding::Down,
-        tags: name == "gb",
-    };
-    Catalog::new(vec![Product {
-        code: "prod".into(),
-        identity: IdentityMode::Account,
-        former: None,
-        open,
-        zero_records: true,
-        dimensions: vec![
-            dimension("requests", Aggregate::Sum),
-            dimension("calls", Aggregate::Count),
-            dimension("users", Aggregate::Unique),
-            dimension("seats", Aggregate::Latest { hold: false }),
-            dimension("gb", Aggregate::Sum),
-        ],
-    }])
-}
-
 fn folded(open: bool, events: &[UsageEvent]) -> Folded {
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let range = bounds.around("2026-11-22T10:30:00Z".parse().unwrap());
-    let (catalog, roster) = (catalog(open), Roster::default());
+    let (catalog, roster) = (Catalog::new(vec![product("prod", open)]), Roster::default());
     let desk = Desk { catalog: &catalog, roster: &roster, range, hasher: Hasher::new(7), permission: None };
     let request = RecordRequest { events: events.to_vec() }.encode_to_vec().into();
     fold(desk, &wire::Message::of_request(&request).unwrap()).unwrap()
