@@ -63,6 +63,8 @@ priorityClassName: high
 """
 NOTHING = """
 tls: {secretName: tls, clientCertificates: false}
+token: {secretName: ""}
+clients: {secretName: clients, operator: operator}
 storage: {size: 10Gi, className: "", accessMode: ReadWriteOnce}
 networkPolicy: {enabled: false}
 podDisruptionBudget: {enabled: false}
@@ -179,6 +181,8 @@ def one_agent_one_volume(name: str, workload: Manifest) -> None:
 
 
 def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> None:
+    without_certificates = {"tls": {"secretName": "tls", "clientCertificates": False}}
+    clients = {"token": {"secretName": ""}, "clients": {"secretName": "clients"}}
     wrong: list[dict[str, Any]] = [
         {"replicas": 2},
         {"replicaCount": 2},
@@ -186,7 +190,10 @@ def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> 
         {"image": {"repository": ""}},
         {"config": ""},
         {"tls": {"secretName": ""}},
-        {"tls": {"secretName": "tls", "clientCertificates": False}, "token": {"secretName": ""}},
+        without_certificates | {"token": {"secretName": ""}},
+        {"clients": {"secretName": "clients"}},  # beside the token that may do everything
+        {"token": {"secretName": ""}, "clients": {"operator": "operator"}},
+        {"token": {"secretName": ""}, "clients": {"secretName": "clients", "operator": "../key"}},
         {"storage": {"accessMode": "ReadWriteMany"}},
         {"terminationGracePeriodSeconds": 30},
         {"networkPolicy": {"clients": []}},
@@ -198,7 +205,7 @@ def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> 
             except helm.HelmError:
                 continue
             expect(False, f"{change} was not refused")
-        for right in ({}, {"replicas": 0}, {"tls": {"secretName": "tls", "clientCertificates": False}}):
+        for right in ({}, {"replicas": 0}, without_certificates, without_certificates | clients):
             loaded.validate_schema(ci_values() | right)
 
 

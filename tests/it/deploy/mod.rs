@@ -45,6 +45,7 @@ claims! {
         the_sidecar_runs_as_its_manifest_says
         the_socket_is_open_to_the_group_of_the_pod
         the_shared_agent_answers_only_clients_with_a_certificate
+        the_chart_tells_clients_apart_as_its_example_of_a_configuration_says
     }
     monitoring {
         rules_and_scrape_configuration_are_valid
