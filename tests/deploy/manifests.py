@@ -60,6 +60,7 @@ tolerations: [{key: metering, operator: Exists}]
 affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
   {matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}
 priorityClassName: high
+networkPolicy: {egress: [{to: [{podSelector: {matchLabels: {app: collector}}}], ports: [{port: 4317}]}]}
 """
 NOTHING = """
 tls: {secretName: tls, clientCertificates: false}
@@ -80,6 +81,8 @@ def the_chart_is_valid_with_every_value_set_and_with_all_that_can_be_left_out(_:
         manifests = rendered(CHART, ci_values() | yaml.safe_load(values))
         valid(name, manifests)
         kinds[name] = {manifest["kind"] for manifest in manifests}
+        for policy in (it["spec"] for it in manifests if it["kind"] == "NetworkPolicy"):
+            expect(policy["egress"][-1]["ports"] == [{"port": 4317}], f"{policy['egress']}")
     least = {"StatefulSet", "Service", "ConfigMap", "ServiceAccount"}
     expect(kinds["nothing"] == least, f"{kinds['nothing']}")
     more = {"NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"}
@@ -197,6 +200,7 @@ def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> 
         {"storage": {"accessMode": "ReadWriteMany"}},
         {"terminationGracePeriodSeconds": 30},
         {"networkPolicy": {"clients": []}},
+        {"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}},
     ]
     with helm.Chart.load(str(CHART)) as loaded:
         for change in wrong:
