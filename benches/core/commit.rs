@@ -55,18 +55,7 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let text = "[[product]]\ncode = \"prod\"\nidentity = \"account\"\n[[product.dimension]]\nname = \"requests\"\n";
         let config = config::parse(text, "bench.toml", std::iter::empty()).unwrap();
-        let rules = Rules {
-            catalog: config.catalog.clone(),
-            grace: config.hour.grace,
-            dedup_window: config.hour.dedup_window,
-            window: config.submission.window,
-            missed: config.submission.missed,
-            receipts_kept: config.retention.receipts,
-            max_customers: config.limits.max_customers,
-            max_open_buckets: config.limits.max_open_buckets,
-            max_open_subjects: config.limits.max_open_subjects,
-            max_open_tag_sets: config.limits.max_open_tag_sets,
-        };
+        let rules = Rules::new(&config, config.catalog.clone());
         let (store, now) = (RocksStore::open(folder.path()).unwrap(), Clock::SYSTEM.now());
         load::claim_format(&store, 7).unwrap();
         let books = Books::open(&store, rules, Arc::new(Roster::default()), now).unwrap();

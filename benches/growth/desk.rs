@@ -97,7 +97,8 @@ impl Desk {
         let opening_store = begun.elapsed();
         load::claim_format(&*store, 7).unwrap();
         let (roster, tasks, begun) = (Arc::new(Roster::default()), Tasks::default(), Instant::now());
-        let books = Books::open(&*store, rules(&config), roster.clone(), clock.now()).unwrap();
+        let rules = Rules::new(&config, config.catalog.clone());
+        let books = Books::open(&*store, rules, roster.clone(), clock.now()).unwrap();
         let opening_books = begun.elapsed();
         let phase = PhaseHandle::default();
         let committer =
@@ -221,21 +222,6 @@ fn entry(customer: CustomerRef, dimension: u16, hour: Hour) -> Entry {
 
 fn delta(entries: Vec<Entry>) -> Delta {
     Delta { events: entries.len(), entries, ..Delta::default() }
-}
-
-fn rules(config: &Config) -> Rules {
-    Rules {
-        catalog: config.catalog.clone(),
-        grace: config.hour.grace,
-        dedup_window: config.hour.dedup_window,
-        window: config.submission.window,
-        missed: config.submission.missed,
-        receipts_kept: config.retention.receipts,
-        max_customers: config.limits.max_customers,
-        max_open_buckets: config.limits.max_open_buckets,
-        max_open_subjects: config.limits.max_open_subjects,
-        max_open_tag_sets: config.limits.max_open_tag_sets,
-    }
 }
 
 /// Resident memory of a process.

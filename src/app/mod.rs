@@ -20,10 +20,7 @@ use crate::{
         metrics,
         tasks::Tasks,
     },
-    domain::{
-        product::Catalog,
-        time::{Hour, Timestamp},
-    },
+    domain::time::{Hour, Timestamp},
     faces::{
         admin,
         customers::Customers,
@@ -129,7 +126,7 @@ impl Agent {
         load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
         let (trusted_clock, started) = (TrustedClock::new(clock), clock.now());
         let catalog = Arc::new(continuity::check(&*store, config, started)?);
-        let books = Books::open(&*store, rules(config, catalog.clone()), roster.clone(), started)?;
+        let books = Books::open(&*store, Rules::new(config, catalog.clone()), roster.clone(), started)?;
         let (writer, workers) = (Tasks::default(), Tasks::default());
         let pending = config.limits.max_pending_events;
         let committer =
@@ -239,21 +236,6 @@ fn limits(config: &Config) -> Limits {
         customers: u64::try_from(limits.max_customers).ok(),
         open_buckets: u64::try_from(limits.max_open_buckets).ok(),
         open_subjects: Some(limits.max_open_subjects),
-    }
-}
-
-fn rules(config: &Config, catalog: Arc<Catalog>) -> Rules {
-    Rules {
-        catalog,
-        grace: config.hour.grace,
-        dedup_window: config.hour.dedup_window,
-        window: config.submission.window,
-        missed: config.submission.missed,
-        receipts_kept: config.retention.receipts,
-        max_customers: config.limits.max_customers,
-        max_open_buckets: config.limits.max_open_buckets,
-        max_open_subjects: config.limits.max_open_subjects,
-        max_open_tag_sets: config.limits.max_open_tag_sets,
     }
 }
 

@@ -31,6 +31,8 @@ pub mod product;
 pub mod quantity;
 pub mod reconcile;
 pub mod record;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sample;
 pub mod seal;
 pub mod tags;
 pub mod time;

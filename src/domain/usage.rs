@@ -247,37 +247,14 @@ pub(super) fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{
-        identity::IdentityMode,
-        product::Product,
-        quantity::{Rounding, Unit},
-    };
+    use crate::domain::sample::product;
     use proptest::prelude::*;
 
     const BOUNDS: TimeBounds =
         TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
 
     fn catalog() -> Catalog {
-        let dimension = |name: &str, aggregate| Dimension {
-            name: name.into(),
-            aggregate,
-            unit: Unit::default(),
-            rounding: Rounding::Down,
-            tags: name == "gb",
-        };
-        Catalog::new(vec![Product {
-            code: "prod".into(),
-            identity: IdentityMode::Account,
-            former: None,
-            open: true,
-            zero_records: true,
-            dimensions: vec![
-                dimension("requests", Aggregate::Sum),
-                dimension("calls", Aggregate::Count),
-                dimension("users", Aggregate::Unique),
-                dimension("gb", Aggregate::Sum),
-            ],
-        }])
+        Catalog::new(vec![product("prod", true)])
     }
 
     fn now() -> Timestamp {

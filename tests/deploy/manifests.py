@@ -1,5 +1,7 @@
 """What the Kubernetes files say, by kubernetes-validate, Helm's own library, and what the agent needs."""
 
+import difflib
+import re
 import shutil
 import sys
 import tempfile
@@ -58,9 +60,12 @@ tolerations: [{key: metering, operator: Exists}]
 affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [
   {matchExpressions: [{key: zone, operator: In, values: [a]}]}]}}}
 priorityClassName: high
+networkPolicy: {egress: [{to: [{podSelector: {matchLabels: {app: collector}}}], ports: [{port: 4317}]}]}
 """
 NOTHING = """
 tls: {secretName: tls, clientCertificates: false}
+token: {secretName: ""}
+clients: {secretName: clients, operator: operator}
 storage: {size: 10Gi, className: "", accessMode: ReadWriteOnce}
 networkPolicy: {enabled: false}
 podDisruptionBudget: {enabled: false}
@@ -76,6 +81,8 @@ def the_chart_is_valid_with_every_value_set_and_with_all_that_can_be_left_out(_:
         manifests = rendered(CHART, ci_values() | yaml.safe_load(values))
         valid(name, manifests)
         kinds[name] = {manifest["kind"] for manifest in manifests}
+        for policy in (it["spec"] for it in manifests if it["kind"] == "NetworkPolicy"):
+            expect(policy["egress"][-1]["ports"] == [{"port": 4317}], f"{policy['egress']}")
     least = {"StatefulSet", "Service", "ConfigMap", "ServiceAccount"}
     expect(kinds["nothing"] == least, f"{kinds['nothing']}")
     more = {"NetworkPolicy", "PodDisruptionBudget", "PodMonitor", "PrometheusRule"}
@@ -138,6 +145,17 @@ def every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes(_: Subjec
         expect(set(writable) <= {"/var/lib/tallyman", "/run/tallyman"}, f"{name} may write {writable}")
 
 
+def every_agent_has_the_user_of_the_image(_: Subject) -> None:
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text()
+    found = re.findall(r"^USER (\d+):(\d+)$", dockerfile, re.MULTILINE)
+    expect(len(found) == 1, f"the image's users: {found}")
+    user, group = map(int, found[0])
+    for name, _workload, pod, agent in agents():
+        both = pod["securityContext"] | agent["securityContext"]
+        expect((both["runAsUser"], both["runAsGroup"]) == (user, group), f"{name} is another user")
+        expect(pod["securityContext"]["fsGroup"] == group, f"{name}: its volume is for another group")
+
+
 def no_manifest_starts_a_second_agent(_: Subject) -> None:
     found = list(agents())
     expect(len(found) == 4, f"{len(found)} agents")
@@ -166,6 +184,8 @@ def one_agent_one_volume(name: str, workload: Manifest) -> None:
 
 
 def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> None:
+    without_certificates = {"tls": {"secretName": "tls", "clientCertificates": False}}
+    clients = {"token": {"secretName": ""}, "clients": {"secretName": "clients"}}
     wrong: list[dict[str, Any]] = [
         {"replicas": 2},
         {"replicaCount": 2},
@@ -173,10 +193,14 @@ def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> 
         {"image": {"repository": ""}},
         {"config": ""},
         {"tls": {"secretName": ""}},
-        {"tls": {"secretName": "tls", "clientCertificates": False}, "token": {"secretName": ""}},
+        without_certificates | {"token": {"secretName": ""}},
+        {"clients": {"secretName": "clients"}},  # beside the token that may do everything
+        {"token": {"secretName": ""}, "clients": {"operator": "operator"}},
+        {"token": {"secretName": ""}, "clients": {"secretName": "clients", "operator": "../key"}},
         {"storage": {"accessMode": "ReadWriteMany"}},
         {"terminationGracePeriodSeconds": 30},
         {"networkPolicy": {"clients": []}},
+        {"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}},
     ]
     with helm.Chart.load(str(CHART)) as loaded:
         for change in wrong:
@@ -185,16 +209,15 @@ def the_chart_refuses_a_second_replica_and_what_it_does_not_know(_: Subject) -> 
             except helm.HelmError:
                 continue
             expect(False, f"{change} was not refused")
-        for right in ({}, {"replicas": 0}, {"tls": {"secretName": "tls", "clientCertificates": False}}):
+        for right in ({}, {"replicas": 0}, without_certificates, without_certificates | clients):
             loaded.validate_schema(ci_values() | right)
 
 
 def volumes_stay_when_the_workload_goes(_: Subject) -> None:
-    for source in ("overlays/statefulset", "overlays/shared-agent", "helm/tallyman"):
-        for manifest in all_manifests()[source]:
-            if manifest["kind"] == "StatefulSet":
-                policy = manifest["spec"].get("persistentVolumeClaimRetentionPolicy")
-                expect(policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}, f"{source}: {policy}")
+    for name, workload, _pod in pods():
+        if workload["kind"] == "StatefulSet":
+            policy = workload["spec"].get("persistentVolumeClaimRetentionPolicy")
+            expect(policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}, f"{name}: {policy}")
 
 
 def operators_read_that_one_agent_owns_a_products_customers(_: Subject) -> None:
@@ -281,18 +304,50 @@ def sidecars_are_native_ones(_: Subject) -> None:
 
 
 def helms_sidecar_is_that_of_kustomize(_: Subject) -> None:
-    def sidecar(source: str) -> Manifest:
-        agent = next(agent for name, _workload, _pod, agent in agents() if name.startswith(f"{source}: "))
-        sort = {"env": "name", "volumeMounts": "name"}
-        rest = {key: value for key, value in agent.items() if key != "image"}
-        return {
-            key: sorted(value, key=lambda item: item[sort[key]]) if key in sort else value
-            for key, value in rest.items()
-        }
+    application = (DEPLOY / "kustomize/overlays/statefulset/application.yaml").read_text()
+    for listens, components in ((False, []), (True, ["unix-socket"])):
+        values = {"image": "tallyman", "configMap": "tallyman-config", "socket": listens}
+        with tempfile.TemporaryDirectory() as folder, application_chart() as its_chart:
+            ours = kustomization(Path(folder), application, ["sidecar", "claim-template", *components])
+            theirs = rendered(its_chart, {"tallyman": values})
+        alike(of_the_sidecar(ours), of_the_sidecar(theirs))
 
-    ours, theirs = sidecar("overlays/statefulset"), sidecar("helm/tallyman-sidecar")
-    for key in sorted(set(ours) | set(theirs)):
-        expect(ours.get(key) == theirs.get(key), f"{key}: {ours.get(key)} and {theirs.get(key)}")
+
+def of_the_sidecar(manifests: list[Manifest]) -> Manifest:
+    ((_name, workload, pod, agent),) = agents({"one": manifests})
+    of_the_pod = {key: pod[key] for key in ("terminationGracePeriodSeconds", "securityContext", "volumes")}
+    of_the_workload = {"replicas", "persistentVolumeClaimRetentionPolicy", "volumeClaimTemplates"}
+    return {"agent": agent} | of_the_pod | {key: workload["spec"][key] for key in of_the_workload}
+
+
+def the_chart_is_the_shared_agent_of_kustomize(_: Subject) -> None:
+    values = ci_values() | {"token": {"secretName": ""}, "storage": {"className": ""}, "env": []}
+    ours, theirs = all_manifests()["overlays/shared-agent"], rendered(CHART, values)
+    for kind in ("StatefulSet", "Service", "NetworkPolicy", "PodDisruptionBudget", "ServiceAccount"):
+        alike(*(next(it for it in manifests if it["kind"] == kind) for manifests in (ours, theirs)))
+
+
+def alike(ours: Manifest, theirs: Manifest) -> None:
+    one, other = (yaml.safe_dump(essence(manifest)).splitlines() for manifest in (ours, theirs))
+    difference = "\n".join(difflib.unified_diff(one, other, "kustomize", "helm", lineterm=""))
+    expect(not difference, difference)
+
+
+# Helm's own, and what a chart writes out though Kubernetes has the same default.
+OF_HELM = {
+    "annotations", "app.kubernetes.io/instance", "configMap", "image", "imagePullPolicy", "labels", "updateStrategy",
+}  # fmt: skip
+
+
+def essence(value: Any) -> Any:
+    """Without what a chart has to say in its own way, and where order means nothing, in one order."""
+    if isinstance(value, dict):
+        return {key: essence(of) for key, of in value.items() if key not in OF_HELM}
+    if isinstance(value, list):
+        items = [essence(item) for item in value]
+        named = all(isinstance(item, dict) and "name" in item for item in items)
+        return sorted(items, key=lambda item: item["name"]) if named else items
+    return value
 
 
 # --- The component, on workloads that it does not know ---------------------------------------------------
@@ -359,6 +414,7 @@ CHECKS = [
     the_chart_of_the_readme_finds_its_library_by_the_path_there,
     every_pod_is_restricted_as_pod_security_asks,
     every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes,
+    every_agent_has_the_user_of_the_image,
     no_manifest_starts_a_second_agent,
     the_chart_refuses_a_second_replica_and_what_it_does_not_know,
     volumes_stay_when_the_workload_goes,
@@ -368,6 +424,7 @@ CHECKS = [
     probes_ask_for_paths_that_the_admin_port_has,
     sidecars_are_native_ones,
     helms_sidecar_is_that_of_kustomize,
+    the_chart_is_the_shared_agent_of_kustomize,
     the_component_gives_any_deployment_an_agent_and_leaves_others_alone,
 ]
 

@@ -66,19 +66,21 @@ def all_manifests() -> dict[str, list[Manifest]]:
     return overlays() | {"helm/tallyman": chart(), "helm/tallyman-sidecar": application()}
 
 
-def pods() -> Iterator[tuple[str, Manifest, Manifest]]:
+def pods(sources: dict[str, list[Manifest]] | None = None) -> Iterator[tuple[str, Manifest, Manifest]]:
     """Each workload, and the spec of its pods."""
-    for source, manifests in all_manifests().items():
+    for source, manifests in (sources or all_manifests()).items():
         for manifest in manifests:
             if manifest["kind"] in WORKLOADS:
                 name = f"{source}: {manifest['kind']} {manifest['metadata']['name']}"
                 yield name, manifest, manifest["spec"]["template"]["spec"]
 
 
-def agents() -> Iterator[tuple[str, Manifest, Manifest, Manifest]]:
+def agents(
+    sources: dict[str, list[Manifest]] | None = None,
+) -> Iterator[tuple[str, Manifest, Manifest, Manifest]]:
     """Each agent's container, with its workload and the spec of its pod."""
-    for name, workload, pod in pods():
-        for container in pod.get("initContainers", []) + pod["containers"]:
+    for name, workload, pod in pods(sources):
+        for container in containers_of(pod):
             if container["name"] == "tallyman":
                 yield name, workload, pod, container
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import re
 import stat
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from rendering import Manifest, agents, all_manifests
+from rendering import CHART, Manifest, agents, all_manifests, ci_values, rendered
 from workshop import Subject, clean_environment, expect, free_port, main, output, refused
 
 
@@ -24,19 +26,18 @@ def environment_of(agent: Manifest) -> dict[str, str]:
     return {entry["name"]: entry.get("value", "pod-0") for entry in agent["env"]}
 
 
-def configuration_of(source: str, pod: Manifest) -> str:
+def configuration_of(manifests: list[Manifest], pod: Manifest) -> str:
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "tallyman-config")
     name = volume["configMap"]["name"]
-    manifests = all_manifests()[source]
     found = [it for it in manifests if it["kind"] == "ConfigMap" and it["metadata"]["name"] == name]
-    expect(len(found) == 1, f"{source}: there is no ConfigMap {name}")
+    expect(len(found) == 1, f"there is no ConfigMap {name}")
     return found[0]["data"]["tallyman.toml"]
 
 
 def the_agent_takes_every_configuration_here(subject: Subject) -> None:
     for name, _workload, pod, agent in agents():
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-            file.write(configuration_of(name.split(": ")[0], pod))
+            file.write(configuration_of(all_manifests()[name.split(": ")[0]], pod))
             file.flush()
             environment = clean_environment() | environment_of(agent)
             shown = output(subject.tallyman, "check", "--config", file.name, "--print", env=environment)
@@ -50,12 +51,13 @@ def the_agent_takes_every_configuration_here(subject: Subject) -> None:
 
 
 @contextlib.contextmanager
-def running(subject: Subject, source: str, folder: Path) -> Iterator[dict[str, str]]:
+def running(subject: Subject, manifests: list[Manifest], folder: Path) -> Iterator[dict[str, str]]:
     """Starts the agent as its manifest says, with the container's folders below `folder` and other ports."""
-    _name, _workload, pod, agent = next(it for it in agents() if it[0].startswith(f"{source}: "))
+    ((_name, _workload, pod, agent),) = agents({"one": manifests})
     for mount in agent["volumeMounts"]:
         (folder / mount["mountPath"].strip("/")).mkdir(parents=True, exist_ok=True)
-    (folder / "etc/tallyman/tallyman.toml").write_text(configuration_of(source, pod))
+    configuration = configuration_of(manifests, pod).replace('"/etc/', f'"{folder}/etc/')
+    (folder / "etc/tallyman/tallyman.toml").write_text(configuration)
     environment = {"TALLYMAN__AGENT__DATA_DIR": "/var/lib/tallyman"} | environment_of(agent)
     for key, value in environment.items():
         for top in ("/etc/", "/run/", "/var/"):
@@ -97,7 +99,7 @@ def wait_until_ready(process: subprocess.Popen[str], admin: str) -> None:
 def the_sidecar_runs_as_its_manifest_says(subject: Subject) -> None:
     # A socket's path is short, and that of a temporary folder need not be.
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        with running(subject, "overlays/statefulset", Path(folder)) as environment:
+        with running(subject, all_manifests()["overlays/statefulset"], Path(folder)) as environment:
             status = output(subject.tallyman, "status", env=clean_environment() | environment)
             expect("takes usage" in status and "pod-0" in status, status)
         expect(Path(folder, "var/lib/tallyman/db").is_dir(), "the data is not on the volume")
@@ -106,7 +108,7 @@ def the_sidecar_runs_as_its_manifest_says(subject: Subject) -> None:
 def the_socket_is_open_to_the_group_of_the_pod(subject: Subject) -> None:
     """The application has another user than the agent, and the volume's group (fsGroup)."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        with running(subject, "overlays/statefulset", Path(folder)):
+        with running(subject, all_manifests()["overlays/statefulset"], Path(folder)):
             mode = stat.S_IMODE(Path(folder, "run/tallyman/tallyman.sock").stat().st_mode)
     expect(mode == 0o660, f"the socket's mode is {mode:o}")
 
@@ -118,7 +120,7 @@ def the_shared_agent_answers_only_clients_with_a_certificate(subject: Subject) -
         keys.mkdir(parents=True)
         authority = Authority(keys / "ca.crt")
         authority.issue(keys / "tls.crt", keys / "tls.key", "localhost")
-        with running(subject, "overlays/shared-agent", folder) as environment:
+        with running(subject, all_manifests()["overlays/shared-agent"], folder) as environment:
             port = environment["TALLYMAN__GRPC__LISTEN"].split(":")[1]
             ask = [
                 subject.tallyman,
@@ -134,6 +136,37 @@ def the_shared_agent_answers_only_clients_with_a_certificate(subject: Subject) -
             inside = environment | {"TALLYMAN_ADDRESS": f"https://localhost:{port}"}
             said = output(subject.tallyman, "status", env=clean_environment(**inside))
             expect("takes usage" in said, "an operator in the pod gets no answer")
+
+
+CLIENTS = """
+tls: {secretName: tls, clientCertificates: false}
+token: {secretName: ""}
+clients: {secretName: clients, operator: operator}
+"""
+
+
+def the_chart_tells_clients_apart_as_its_example_of_a_configuration_says(subject: Subject) -> None:
+    example = re.findall(r"^#(?:   (.*))?$", (CHART / "values.yaml").read_text(), re.MULTILINE)
+    values = ci_values() | yaml.safe_load(CLIENTS) | {"config": "\n".join(example)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        keys, tokens = folder / "etc/tallyman-tls", folder / "etc/tallyman-clients"
+        for made in (keys, tokens):
+            made.mkdir(parents=True)
+        Authority(keys / "ca.crt").issue(keys / "tls.crt", keys / "tls.key", "localhost")
+        for client in ("checkout", "operator"):
+            (tokens / client).write_text(f"the token of {client}, which is long enough")
+        with running(subject, rendered(CHART, values), folder) as inside:
+            address = f"https://localhost:{inside['TALLYMAN__GRPC__LISTEN'].split(':')[1]}"
+            pod = clean_environment(**inside | {"TALLYMAN_ADDRESS": address})
+            application = pod | {"TALLYMAN_TOKEN_FILE": str(tokens / "checkout")}
+            said = output(subject.tallyman, "status", env=pod)
+            expect("takes usage" in said, f"an operator in the pod gets no answer: {said}")
+            refused(subject.tallyman, "records", env=application)
+            usage = ["emit", "--dimension", "requests", "--quantity", "1", "--customer"]
+            for customer, answer in (("acme", "unknown_customer"), ("globex", "not_allowed")):
+                said = refused(subject.tallyman, *usage, customer, env=application)
+                expect(answer in said, f"{customer}: {said}")
 
 
 class Authority:
@@ -173,6 +206,7 @@ CHECKS = [
     the_sidecar_runs_as_its_manifest_says,
     the_socket_is_open_to_the_group_of_the_pod,
     the_shared_agent_answers_only_clients_with_a_certificate,
+    the_chart_tells_clients_apart_as_its_example_of_a_configuration_says,
 ]
 
 if __name__ == "__main__":

@@ -163,7 +163,10 @@ impl Proof {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Config, ConfigError, parse},
+        super::{
+            Config, ConfigError, parse,
+            testing::{self, GOOD, faults},
+        },
         *,
     };
     use crate::domain::product::ProductIndex;
@@ -178,8 +181,7 @@ mod tests {
     "#;
 
     fn config(grpc: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        parse(&format!("{grpc}{PRODUCTS}"), "t.toml", variables)
+        testing::config(&format!("{grpc}{PRODUCTS}"), variables)
     }
 
     #[test]
@@ -271,5 +273,31 @@ mod tests {
         let text = "grpc = { listen = '0.0.0.0:1', client = [{ name = 'a', token_file = 't' }] }\n";
         assert!(config(text, &[]).is_ok());
         assert!(config("grpc = { listen = '0.0.0.0:1', client = [] }\n", &[]).is_err());
+    }
+
+    #[test]
+    fn addresses_beyond_this_machine_need_proof_of_who_calls() {
+        let open = [("TALLYMAN__GRPC__LISTEN", "0.0.0.0:7450")];
+        assert_eq!(faults(GOOD, &open).len(), 1);
+        for words in ["TALLYMAN__GRPC__LISTEN: grpc.listen:", "client_ca", "token_file", "unix:"] {
+            assert!(faults(GOOD, &open)[0].contains(words), "{words}");
+        }
+        let token = [open[0], ("TALLYMAN__GRPC__TOKEN_FILE", "/run/token")];
+        assert!(testing::config(GOOD, &token).is_ok());
+        let tls = [open[0], ("TALLYMAN__GRPC__TLS__CERT", "/c"), ("TALLYMAN__GRPC__TLS__KEY", "/k")];
+        assert_eq!(faults(GOOD, &tls).len(), 1, "TLS alone proves who the agent is, and not who calls");
+        let mutual = [tls[0], tls[1], tls[2], ("TALLYMAN__GRPC__TLS__CLIENT_CA", "/ca")];
+        assert!(testing::config(GOOD, &mutual).is_ok());
+        for address in ["[::]:7450", "192.0.2.1:7450"] {
+            assert_eq!(faults(GOOD, &[("TALLYMAN__GRPC__LISTEN", address)]).len(), 1, "{address}");
+        }
+    }
+
+    #[test]
+    fn this_machine_needs_no_proof_and_the_admin_port_may_be_open() {
+        for address in ["127.0.0.1:7450", "127.8.8.8:1", "[::1]:7450", "unix:/run/tallyman.sock"] {
+            let here = [("TALLYMAN__GRPC__LISTEN", address), ("TALLYMAN__ADMIN__LISTEN", "0.0.0.0:7451")];
+            assert!(testing::config(GOOD, &here).is_ok(), "{address}");
+        }
     }
 }

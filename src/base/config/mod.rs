@@ -1,10 +1,16 @@
 //! The configuration: parsed once, with every fault named, and valid from then on.
 
 mod grpc;
+mod hours;
+mod limits;
+mod overrides;
 mod parse;
+mod products;
 mod reader;
 mod reference;
 mod telemetry;
+#[cfg(test)]
+pub(crate) mod testing;
 mod words;
 
 use std::{

@@ -43,7 +43,8 @@ impl Faults {
     }
 
     pub(super) fn add(&self, path: &str, what: &str) {
-        let source = if self.overridden.contains(path) { &super::parse::variable(path) } else { &self.file };
+        let source =
+            if self.overridden.contains(path) { &super::overrides::variable(path) } else { &self.file };
         self.list.borrow_mut().push(format!("{source}: {path}: {what}"));
     }
 

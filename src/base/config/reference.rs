@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
-    parse::{parse_and_note, variable},
+    overrides::variable,
+    parse::parse_and_note,
     reader::Asked,
     words::{CLIENT, GRPC, Key, SECTIONS, Section},
 };

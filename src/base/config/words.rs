@@ -61,8 +61,8 @@ pub(super) const GRPC: Section = Section {
         ),
         key(
             "token_file",
-            "A file with the token that whoever calls must send as `authorization: Bearer <token>`. It may do everything. \
-             Read again when it changes. Not beside `[[grpc.client]]`",
+            "A file with the token that whoever calls must send as `authorization: Bearer <token>`, or with several, one a \
+             line. It may do everything. A change takes effect within seconds. Not beside `[[grpc.client]]`",
         ),
     ],
     example: r#"
@@ -76,7 +76,7 @@ token_file = "/etc/tallyman/token"
 const TLS: Section = Section {
     title: "[grpc.tls]",
     path: "grpc.tls",
-    about: "Without this table there is no TLS. The files are in PEM.",
+    about: "Without this table there is no TLS. The files are in PEM, and a change of them takes effect within seconds.",
     keys: &[
         key("cert", "The agent's certificate, and those of who vouches for it"),
         key("key", "Its key"),
@@ -94,10 +94,14 @@ pub(super) const CLIENT: Section = Section {
     title: "[[grpc.client]]",
     path: "grpc.client",
     about: "Who may call, and what for. Without any, whoever reaches the agent (and has the token, or a certificate) may do \
-            everything. With some, each call must come from one of them.",
+            everything. With some, each call must come from one of them: see the [README](../README.md#clients).",
     keys: &[
         key("name", "What the client is called in messages, at most 64 of `a-z A-Z 0-9 - _ . : / @`"),
-        key("token_file", "A file with the client's own token. Either this or `certificate`"),
+        key(
+            "token_file",
+            "A file with the client's own token, or with several, one a line. Either this or `certificate`. A change takes \
+             effect within seconds",
+        ),
         key(
             "certificate",
             "The common name, or a DNS name or URI among the alternative names, of the client's certificate",
@@ -224,7 +228,7 @@ const LIMITS: Section = Section {
             "gRPC connections. When all places are taken, a connection that has made no call yet makes room",
         ),
         key("max_streams_per_connection", "Calls and streams under way on one connection"),
-        key("max_message_bytes", "A longer message is refused, in bytes"),
+        key("max_message_bytes", "A longer request, or message of a stream, is refused, in bytes"),
         key("handshake_timeout", "For a connection to begin, TLS included"),
         key("request_timeout", "For a message to arrive, once it has begun"),
         key(
@@ -310,7 +314,8 @@ const PRODUCT: Section = Section {
         key("endpoint_url", "In place of AWS: a sandbox's URL, with `http://` or `https://`"),
         key(
             "role_arn",
-            "The role to assume in the seller account, as in `arn:aws:iam::123456789012:role/name`",
+            "The role to assume in the seller account, as in `arn:aws:iam::123456789012:role/name`: see \
+             [AWS permissions](../README.md#aws-permissions)",
         ),
         key("external_id", "The external id that the role asks for; only beside `role_arn`"),
     ],

@@ -58,6 +58,20 @@ pub enum Standing {
     Expired,
 }
 
+impl Standing {
+    pub fn receipt(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Accepted { receipt, .. } => Some(receipt),
+            Self::Pending
+            | Self::Held
+            | Self::RolledForward
+            | Self::Carried
+            | Self::WrittenOff
+            | Self::Expired => None,
+        }
+    }
+}
+
 /// A record that AWS answered with Success. What CloudTrail does not tell is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrailLine {
@@ -192,20 +206,6 @@ struct Entry<'a> {
     is_paired: Cell<bool>,
 }
 
-impl Entry<'_> {
-    fn receipt(&self) -> Option<&Arc<str>> {
-        match &self.line.standing {
-            Standing::Accepted { receipt, .. } => Some(receipt),
-            Standing::Pending
-            | Standing::Held
-            | Standing::RolledForward
-            | Standing::Carried
-            | Standing::WrittenOff
-            | Standing::Expired => None,
-        }
-    }
-}
-
 struct Index<'e, 'a> {
     by_receipt: BTreeMap<&'e str, &'e Entry<'a>>,
     by_slot: BTreeMap<SlotKey<'e>, Vec<&'e Entry<'a>>>,
@@ -217,7 +217,7 @@ impl<'e, 'a> Index<'e, 'a> {
     fn new(entries: &'e [Entry<'a>]) -> Self {
         let mut index = Self { by_receipt: BTreeMap::new(), by_slot: BTreeMap::new() };
         for entry in entries {
-            if let Some(receipt) = entry.receipt().filter(|receipt| !receipt.is_empty()) {
+            if let Some(receipt) = entry.line.standing.receipt().filter(|receipt| !receipt.is_empty()) {
                 index.by_receipt.entry(receipt).or_insert(entry);
             }
             let slot = (&entry.line.buyer, &*entry.line.dimension, entry.line.hour);
@@ -252,7 +252,7 @@ impl<'a> Report<'a> {
 
     /// Finds a place for a line whose receipt the ledger does not have.
     fn place(&mut self, slot: &[&Entry<'a>], theirs: &'a TrailLine) {
-        let accepted = || slot.iter().filter_map(|entry| Some((*entry, entry.receipt()?)));
+        let accepted = || slot.iter().filter_map(|entry| Some((*entry, entry.line.standing.receipt()?)));
         if let Some((entry, receipt)) = accepted().find(|(entry, _)| !entry.is_paired.get()) {
             if receipt.is_empty() || theirs.receipt.is_empty() {
                 self.pair(entry, theirs);

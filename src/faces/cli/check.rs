@@ -112,17 +112,7 @@ struct Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GOOD: &str = r#"
-        [[product]]
-        code = "prod"
-        identity = "account"
-        [[product.dimension]]
-        name = "requests"
-        [[product.customer]]
-        key = "acme"
-        account_id = "012345678901"
-    "#;
+    use crate::base::config::testing::GOOD;
 
     fn run(text: &str, print: bool, output: Output) -> (Exit, String, String) {
         let (mut out, mut notes) = (Vec::new(), Vec::new());

@@ -16,9 +16,9 @@ use crate::{
     base::proto::{RecordRequest, RecordResponse, RecordStreamRequest, Rejection, UsageEvent, raw},
     domain::{
         customer::Standing,
-        identity::{Identity, IdentityMode},
-        product::{Aggregate, Catalog, Dimension, Product, ProductIndex},
-        quantity::{Rounding, Unit},
+        identity::Identity,
+        product::{Catalog, ProductIndex},
+        sample::product,
         time::{Hour, Timestamp},
         usage::TimeBounds,
     },
@@ -156,30 +156,8 @@ fn the_answer_can_be_read(events: usize, rejected: Vec<Rejection>) {
 }
 
 fn catalog(is_open: bool, is_alone: bool) -> Catalog {
-    let dimension = |name: &str, aggregate| Dimension {
-        name: name.into(),
-        aggregate,
-        unit: Unit::default(),
-        rounding: Rounding::Down,
-        tags: name == "gb",
-    };
-    let product = |code: &str| Product {
-        code: code.into(),
-        identity: IdentityMode::Account,
-        former: None,
-        open: is_open,
-        zero_records: true,
-        dimensions: vec![
-            dimension("requests", Aggregate::Sum),
-            dimension("calls", Aggregate::Count),
-            dimension("gb", Aggregate::Sum),
-            dimension("peak", Aggregate::Max),
-            dimension("seats", Aggregate::Latest { hold: false }),
-            dimension("users", Aggregate::Unique),
-        ],
-    };
-    let products = if is_alone { vec![product("prod")] } else { vec![product("prod"), product("other")] };
-    Catalog::new(products)
+    let codes: &[&str] = if is_alone { &["prod"] } else { &["prod", "other"] };
+    Catalog::new(codes.iter().map(|code| product(code, is_open)).collect())
 }
 
 fn roster() -> Roster {

@@ -10,6 +10,7 @@ mod ledger;
 mod outstanding;
 mod pages;
 mod retention;
+mod rules;
 mod seal;
 mod series;
 mod subjects;
@@ -21,7 +22,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     thread::{self, ScopedJoinHandle},
-    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -30,9 +30,8 @@ use thiserror::Error;
 use crate::{
     domain::{
         bucket::{Bucket, Carry},
-        deadline::Window,
-        product::{Aggregate, Catalog, DimensionIndex, ProductIndex},
-        record::{HoldReason, MissedPolicy, RecordId},
+        product::{Aggregate, DimensionIndex, ProductIndex},
+        record::{HoldReason, RecordId},
         seal::first_watermark,
         tags::TagSet,
         time::{Hour, Timestamp},
@@ -56,23 +55,9 @@ use subjects::Subjects;
 pub use customers::{PutError, Registration};
 pub use decisions::DecideError;
 pub use ledger::{Resumed, Settlement};
+pub use rules::Rules;
 pub use seal::SealProgress;
 pub use usage::{MAX_PRODUCERS, RecordError};
-
-/// What the books go by.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    pub catalog: Arc<Catalog>,
-    pub grace: Duration,
-    pub dedup_window: Duration,
-    pub window: Window,
-    pub missed: MissedPolicy,
-    pub receipts_kept: Duration,
-    pub max_customers: usize,
-    pub max_open_buckets: usize,
-    pub max_open_subjects: u64,
-    pub max_open_tag_sets: usize,
-}
 
 #[derive(Debug)]
 pub struct Books {

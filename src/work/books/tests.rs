@@ -8,8 +8,8 @@ use crate::{
         bucket::Usage,
         customer::State,
         hours::HourTally,
-        product::Product,
-        record::{DecisionKind, Delivery, Outcome, Record},
+        product::{Catalog, Product},
+        record::{DecisionKind, Delivery, MissedPolicy, Outcome, Record},
     },
     work::{
         delta::{Apart, Entry},

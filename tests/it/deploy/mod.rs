@@ -27,6 +27,7 @@ claims! {
         the_chart_of_the_readme_finds_its_library_by_the_path_there
         every_pod_is_restricted_as_pod_security_asks
         every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes
+        every_agent_has_the_user_of_the_image
         no_manifest_starts_a_second_agent
         the_chart_refuses_a_second_replica_and_what_it_does_not_know
         volumes_stay_when_the_workload_goes
@@ -36,6 +37,7 @@ claims! {
         probes_ask_for_paths_that_the_admin_port_has
         sidecars_are_native_ones
         helms_sidecar_is_that_of_kustomize
+        the_chart_is_the_shared_agent_of_kustomize
         the_component_gives_any_deployment_an_agent_and_leaves_others_alone
     }
     running {
@@ -43,6 +45,7 @@ claims! {
         the_sidecar_runs_as_its_manifest_says
         the_socket_is_open_to_the_group_of_the_pod
         the_shared_agent_answers_only_clients_with_a_certificate
+        the_chart_tells_clients_apart_as_its_example_of_a_configuration_says
     }
     monitoring {
         rules_and_scrape_configuration_are_valid

@@ -74,7 +74,7 @@ fn cells(difference: &Difference<'_>) -> [String; 12] {
         ours.map(|line| line.quantity.to_string()).unwrap_or_default(),
         theirs.map(|line| line.quantity.to_string()).unwrap_or_default(),
         ours.map(state).unwrap_or_default().to_owned(),
-        ours.and_then(receipt).unwrap_or_default().to_owned(),
+        text(ours.and_then(|line| line.standing.receipt())),
         text(theirs.map(|line| &line.receipt)),
         text(theirs.map(|line| &line.region)),
     ]
@@ -95,18 +95,6 @@ fn state(line: &LedgerLine) -> &'static str {
         Standing::Carried => "carried",
         Standing::WrittenOff => "written_off",
         Standing::Expired => "expired",
-    }
-}
-
-fn receipt(line: &LedgerLine) -> Option<&str> {
-    match &line.standing {
-        Standing::Accepted { receipt, .. } => Some(receipt),
-        Standing::Pending
-        | Standing::Held
-        | Standing::RolledForward
-        | Standing::Carried
-        | Standing::WrittenOff
-        | Standing::Expired => None,
     }
 }
 
@@ -194,7 +182,7 @@ impl From<&LedgerLine> for OursJson {
             hour: line.hour.to_string(),
             quantity: line.quantity.to_string(),
             state: state(line),
-            receipt: receipt(line).and_then(|receipt| given(receipt.to_owned())),
+            receipt: line.standing.receipt().and_then(|receipt| given(receipt.to_string())),
         }
     }
 }
