@@ -171,6 +171,29 @@ async fn a_streams_messages_are_traces_of_their_own_that_lead_back_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_collector_behind_tls_must_be_known_to_the_machines_authorities() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut certificates = python("tests/python/certificates.py");
+    assert!(certificates.arg(folder.path()).args(["ca", "server"]).status().unwrap().success());
+    let collector = Collector::start(&["--tls", folder.path().to_str().unwrap()]);
+    for (authorities, fate) in [("ca.crt", "sent"), ("server.key", "lost")] {
+        let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+        home.set("TELEMETRY__OTLP_ENDPOINT", &format!("https://127.0.0.1:{}", collector.port));
+        home.set("TELEMETRY__SAMPLE_RATIO", "1");
+        let file = folder.path().join(authorities).display().to_string();
+        home.environment.push(("SSL_CERT_FILE".to_owned(), file));
+        home.environment.push(("OTEL_BSP_SCHEDULE_DELAY".to_owned(), "50".to_owned()));
+        let _agent = home.start().await;
+        eventually(fate, async || {
+            record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap();
+            let metric = format!("tallyman_spans_total{{fate=\"{fate}\"}}");
+            (home.metric(&metric).await? > 0.0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_or_never_answers_delays_nothing_and_is_told_once() {
     let stuck = Collector::start(&["--stuck"]);
     for endpoint in [format!("http://{}", free_address()), stuck.url()] {

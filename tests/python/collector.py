@@ -1,8 +1,9 @@
 """A trace collector, made of OpenTelemetry's own definitions.
 
-    collector.py [--stuck]
+    collector.py [--stuck] [--tls FOLDER]
 
-Prints the port that it listens on, and then a line of JSON for each span. With --stuck it takes calls and answers none.
+Prints the port that it listens on, and then a line of JSON for each span. With --stuck it takes calls and answers none,
+with --tls it shows FOLDER/server.crt. It ends with its standard input.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import os
 import sys
 import threading
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
@@ -53,10 +55,15 @@ class Collector(services.TraceServiceServicer):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stuck", action="store_true")
-    # Its threads are daemons, so that one that is stuck does not keep it.
+    parser.add_argument("--tls", type=Path)
+    args = parser.parse_args()
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
-    services.add_TraceServiceServicer_to_server(Collector(parser.parse_args().stuck), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    services.add_TraceServiceServicer_to_server(Collector(args.stuck), server)
+    if args.tls:
+        pair = ((args.tls / "server.key").read_bytes(), (args.tls / "server.crt").read_bytes())
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
     sys.stdin.read()
