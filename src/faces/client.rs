@@ -2,29 +2,48 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tonic::{Request, Status};
+use tracing::{debug, warn};
 
-use crate::domain::{permission::Permission, product::ProductIndex, usage::Refusal};
+use crate::{
+    domain::{permission::Permission, product::ProductIndex, usage::Refusal},
+    work::books::Foreign,
+};
 
 /// A client of the configuration. Part of the extensions of its requests; others have none, and may do everything.
 #[derive(Debug)]
 pub struct Client {
     pub permission: Permission,
     throttle: Option<Throttle>,
+    is_told: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(permission: Permission, events_per_second: Option<NonZeroU32>) -> Self {
-        Self { permission, throttle: events_per_second.map(Throttle::new) }
+        Self { permission, throttle: events_per_second.map(Throttle::new), is_told: AtomicBool::new(false) }
     }
 
     pub(super) fn of<T>(request: &Request<T>) -> Option<Arc<Self>> {
         request.extensions().get::<Arc<Self>>().cloned()
+    }
+
+    /// Tells the operator that it was refused another's producer: loudly once, since it may try without end.
+    pub(super) fn note_foreign(&self, foreign: &Foreign) {
+        const TEXT: &str = "a client sends as another's producer, and is refused";
+        let (Foreign { producer, owner }, client) = (foreign, &self.permission.client);
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            debug!(%client, %owner, %producer, "{TEXT}");
+        } else {
+            warn!(%client, %owner, %producer, "{TEXT}");
+        }
     }
 
     /// Lets so many events pass, or says after what time to ask again.

@@ -308,6 +308,11 @@ impl Folded {
         self.refusals.iter().enumerate().map(rejection).collect()
     }
 
+    /// How many events are rejected, as far as that is known.
+    pub(super) fn rejected(&self) -> usize {
+        self.refusals.len()
+    }
+
     /// The product of each rejected event; `None` where it names none of ours.
     pub(super) fn products_of_rejected(&self) -> impl Iterator<Item = Option<ProductIndex>> + '_ {
         self.refusals.values().map(|(product, _)| *product)

@@ -9,6 +9,7 @@ pub mod dedup;
 mod ledger;
 mod outstanding;
 mod pages;
+mod producers;
 mod retention;
 mod seal;
 mod series;
@@ -18,7 +19,7 @@ mod tests;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     thread::{self, ScopedJoinHandle},
     time::Duration,
@@ -42,13 +43,14 @@ use crate::{
         journal::Journal,
         keys::{self, BucketKey},
         load,
-        values::{Number, Producer, SealingState, encode},
+        values::{Number, SealingState, encode},
     },
 };
 
 use super::roster::{Customer, CustomerIndex, Inner, Roster};
 use dedup::Dedup;
 use outstanding::Outstanding;
+use producers::Producers;
 use seal::Sealing;
 use series::{BySeries, Finder, Series};
 use subjects::Subjects;
@@ -56,8 +58,9 @@ use subjects::Subjects;
 pub use customers::{PutError, Registration};
 pub use decisions::DecideError;
 pub use ledger::{Resumed, Settlement};
+pub use producers::{Foreign, MAX_PRODUCERS};
 pub use seal::SealProgress;
-pub use usage::{MAX_PRODUCERS, RecordError};
+pub use usage::RecordError;
 
 /// What the books go by.
 #[derive(Clone, Debug)]
@@ -101,7 +104,7 @@ pub struct Books {
     next_record: RecordId,
     dedup: Dedup,
     subjects: Subjects,
-    producers: HashMap<Arc<str>, Producer>,
+    producers: Producers,
     journal: Journal,
     outstanding: Outstanding,
     tally: Tally,
@@ -181,12 +184,9 @@ impl Books {
             unheld: HashSet::new(),
             unpended: HashSet::new(),
             subjects: Subjects::default(),
-            producers: HashMap::new(),
+            producers: Producers::load(store)?,
             tally: Tally::default(),
         };
-        load::producers(store, |id, producer| {
-            books.producers.insert(id.into(), producer);
-        })?;
         books.load_roster(store)?;
         books.load_usage(store)?;
         books.load_held(store, now)?;

@@ -3,6 +3,7 @@
 mod clients;
 mod limits;
 mod logs;
+mod producers;
 mod reload;
 mod sbom;
 
