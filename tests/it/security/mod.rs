@@ -6,6 +6,7 @@ mod logs;
 mod producers;
 mod reload;
 mod sbom;
+mod withdrawn;
 
 use std::{fs, path::Path};
 
