@@ -4,7 +4,10 @@
 //! A connection whose certificate would not be taken is withdrawn: no further call passes on it, its streams end with
 //! what they have handed over, and after a moment it is closed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio_rustls::rustls::{
     pki_types::{CertificateDer, UnixTime},
@@ -18,8 +21,9 @@ use crate::base::x509;
 #[derive(Debug)]
 pub(super) struct Shown {
     chain: Vec<CertificateDer<'static>>,
-    /// When the first of them ends, in seconds since the Unix epoch.
-    expires: u64,
+    /// When it is to be looked at again though nothing has changed, in seconds since the Unix epoch: when the first of
+    /// them has ended.
+    look_after: AtomicU64,
     pub(super) withdrawn: CancellationToken,
 }
 
@@ -28,20 +32,32 @@ impl Shown {
         let chain: Vec<_> = chain.iter().cloned().map(CertificateDer::into_owned).collect();
         let expires = chain.iter().filter_map(|der| x509::Certificate::read(der));
         let expires = expires.map(|read| u64::try_from(read.expires.seconds()).unwrap_or_default()).min();
-        Self { chain, expires: expires.unwrap_or(u64::MAX), withdrawn: CancellationToken::new() }
+        let look_after = AtomicU64::new(expires.unwrap_or(u64::MAX));
+        Self { chain, look_after, withdrawn: CancellationToken::new() }
     }
 
     /// Whether it is withdrawn by this look.
     pub(super) fn look(&self, verifier: &dyn ClientCertVerifier, now: UnixTime) -> bool {
         let Some((leaf, rest)) = self.chain.split_first() else { return false };
         let is_taken = verifier.verify_client_cert(leaf, rest, now).is_ok();
+        if is_taken && self.is_due(now) {
+            // One that has ended is not needed; another may be.
+            self.look_after.store(now.as_secs() + PAUSE, Ordering::Relaxed);
+        }
         let is_news = !is_taken && !self.withdrawn.is_cancelled();
         if is_news {
             self.withdrawn.cancel();
         }
         is_news
     }
+
+    fn is_due(&self, now: UnixTime) -> bool {
+        self.look_after.load(Ordering::Relaxed) < now.as_secs()
+    }
 }
+
+/// Between two looks at a chain in which something has ended. To check signatures each second would take too long.
+const PAUSE: u64 = 60;
 
 /// Those of all connections that are there.
 #[derive(Debug, Default)]
@@ -62,7 +78,7 @@ impl Shelf {
     pub(super) fn look(&self, verifier: &dyn ClientCertVerifier, has_changed: bool, now: UnixTime) -> usize {
         // Without the lock: to check signatures takes time, and connections come in meanwhile.
         let all: Vec<_> = self.lock().iter().filter_map(Weak::upgrade).collect();
-        let doubtful = all.iter().filter(|shown| has_changed || shown.expires < now.as_secs());
+        let doubtful = all.iter().filter(|shown| has_changed || shown.is_due(now));
         doubtful.filter(|shown| !shown.withdrawn.is_cancelled() && shown.look(verifier, now)).count()
     }
 
@@ -124,7 +140,7 @@ mod tests {
 
     fn shown(first: u8, expires: u64) -> Arc<Shown> {
         let chain = [CertificateDer::from(vec![first])];
-        Arc::new(Shown { expires, ..Shown::new(&chain) })
+        Arc::new(Shown { look_after: expires.into(), ..Shown::new(&chain) })
     }
 
     fn at(seconds: u64) -> UnixTime {
@@ -152,7 +168,9 @@ mod tests {
             shelf.put(shown);
         }
         assert_eq!(shelf.look(&Takes(&[]), false, at(100)), 0, "its last second");
-        assert_eq!(shelf.look(&Takes(&[]), false, at(101)), 1);
+        assert_eq!(shelf.look(&Takes(&[1]), false, at(101)), 0, "it is taken without what has ended");
+        assert_eq!(shelf.look(&Takes(&[]), false, at(161)), 0, "which is not looked at each second");
+        assert_eq!(shelf.look(&Takes(&[]), false, at(162)), 1);
         assert!(all[0].withdrawn.is_cancelled() && !all[1].withdrawn.is_cancelled());
     }
 

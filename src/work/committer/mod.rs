@@ -180,7 +180,8 @@ impl Committer {
         producer: Arc<str>,
         client: Option<Arc<str>>,
     ) -> Result<Result<u64, RecordError>, CommitError> {
-        self.submit(move |ledger| Ok(ledger.books.last_sequence(&producer, client.as_deref()))).await
+        let ask = move |ledger: &mut Ledger<'_>| Ok(ledger.books.last_sequence(&producer, client.as_deref()));
+        self.hand_over(1, Readers::Books, ask, |_| {}).await?.answer().await
     }
 
     /// Adds customers, or changes those with the same keys; stops at the first that cannot be.

@@ -125,7 +125,7 @@ fn every_sabotage_is_caught() {
     for (sabotage, word) in [
         (Sabotage::AnswerBeforeSync, "I3: "),
         (Sabotage::ForgetMarker, "I4: "),
-        (Sabotage::LendProducer, "I"),
+        (Sabotage::LendProducer, "I3: "),
         (Sabotage::RecomputeOnRetry, "I2: "),
         (Sabotage::DropCarry, "I1: "),
         (Sabotage::SendBeforeSeal, "I7: "),
