@@ -41,6 +41,7 @@ const STORE_FAILED: &str = "tallyman_store_failed";
 const CREDENTIALS_LOADED: &str = "tallyman_credentials_reloads_total";
 const CREDENTIALS_STALE: &str = "tallyman_credentials_stale";
 const CERTIFICATE_EXPIRES: &str = "tallyman_certificate_expiry_timestamp_seconds";
+const CRL_EXPIRES: &str = "tallyman_crl_expiry_timestamp_seconds";
 const EVENTS_THROTTLED: &str = "tallyman_events_throttled_total";
 const CONNECTIONS: &str = "tallyman_connections";
 const CONNECTIONS_CLOSED: &str = "tallyman_connections_closed_total";
@@ -141,6 +142,10 @@ fn describe_surroundings() {
         CERTIFICATE_EXPIRES,
         "When the agent's certificate (file=\"cert\") or its clients' authority (\"client_ca\") ends, in seconds since the Unix epoch."
     );
+    describe_gauge!(
+        CRL_EXPIRES,
+        "When the first of the lists of withdrawn certificates (client_crl) should be replaced, in seconds since the Unix epoch."
+    );
     describe_counter!(
         EVENTS_THROTTLED,
         "Events of requests that were refused whole, since their client sent more than its events_per_second."
@@ -148,7 +153,7 @@ fn describe_surroundings() {
     describe_gauge!(CONNECTIONS, "Connections to the gRPC port.");
     describe_counter!(
         CONNECTIONS_CLOSED,
-        "Connections that the agent did not take or closed, by reason (full, crowded_out, slow, tls)."
+        "Connections that the agent did not take or closed, by reason (full, crowded_out, slow, tls, withdrawn)."
     );
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
     describe_counter!(
@@ -329,10 +334,12 @@ pub enum Closed {
     Slow,
     /// It does not speak TLS, or has no certificate that is asked for.
     Tls,
+    /// Its certificate is not taken any more.
+    Withdrawn,
 }
 
 impl Closed {
-    const ALL: [Self; 4] = [Self::Full, Self::CrowdedOut, Self::Slow, Self::Tls];
+    const ALL: [Self; 5] = [Self::Full, Self::CrowdedOut, Self::Slow, Self::Tls, Self::Withdrawn];
 
     const fn name(self) -> &'static str {
         match self {
@@ -340,6 +347,7 @@ impl Closed {
             Self::CrowdedOut => "crowded_out",
             Self::Slow => "slow",
             Self::Tls => "tls",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -391,6 +399,11 @@ pub fn credentials_stale(files: usize) {
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
 pub fn certificate_expires(file: &'static str, at: Timestamp) {
     gauge!(CERTIFICATE_EXPIRES, "file" => file).set(at.seconds() as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric")]
+pub fn crl_expires(at: Timestamp) {
+    gauge!(CRL_EXPIRES).set(at.seconds() as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

@@ -9,6 +9,8 @@ pub enum Sabotage {
     AnswerBeforeSync,
     /// Counts an event and does not note its id (against I4).
     ForgetMarker,
+    /// Lets any client go on with a producer's numbers (against I4): what the rightful one sends is acknowledged and not counted.
+    LendProducer,
     /// Makes a record anew when it is sent again (against I2).
     RecomputeOnRetry,
     /// Drops what a seal leaves below a step (against I1).

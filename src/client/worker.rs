@@ -320,9 +320,9 @@ fn events(items: Vec<Item>) -> Vec<UsageEvent> {
     items.into_iter().map(|item| item.event).collect()
 }
 
-/// What no other try will mend: the request is wrong, or there is no tallyman.
+/// What no other try will mend: the request is wrong, the producer is another's, or there is no tallyman.
 fn is_for_ever(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::Unimplemented)
+    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented)
 }
 
 /// Resolves once a shutdown's time is over.

@@ -2,32 +2,51 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 use tonic::{Request, Status};
+use tracing::{debug, warn};
 
-use crate::domain::{permission::Permission, product::ProductIndex, usage::Refusal};
+use crate::{
+    domain::{permission::Permission, product::ProductIndex, usage::Refusal},
+    work::books::Foreign,
+};
 
 /// A client of the configuration. Part of the extensions of its requests; others have none, and may do everything.
 #[derive(Debug)]
 pub struct Client {
     pub permission: Permission,
     throttle: Option<Throttle>,
+    is_told: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(permission: Permission, events_per_second: Option<NonZeroU32>) -> Self {
-        Self { permission, throttle: events_per_second.map(Throttle::new) }
+        Self { permission, throttle: events_per_second.map(Throttle::new), is_told: AtomicBool::new(false) }
     }
 
     pub(super) fn of<T>(request: &Request<T>) -> Option<Arc<Self>> {
         request.extensions().get::<Arc<Self>>().cloned()
     }
 
-    /// Lets so many events pass, or says after what time to ask again.
+    /// Tells the operator that it was refused another's producer: loudly once, since it may try without end.
+    pub(super) fn note_foreign(&self, foreign: &Foreign) {
+        const TEXT: &str = "a client sends as another's producer, and is refused";
+        let (Foreign { producer, owner }, client) = (foreign, &self.permission.client);
+        if self.is_told.swap(true, Ordering::Relaxed) {
+            debug!(%client, %owner, %producer, "{TEXT}");
+        } else {
+            warn!(%client, %owner, %producer, "{TEXT}");
+        }
+    }
+
+    /// Lets so many events pass, and costs one at least; or says after what time to ask again.
     pub(super) fn admit(&self, events: usize) -> Result<(), Duration> {
         let Some(throttle) = &self.throttle else { return Ok(()) };
         let now = throttle.since.elapsed();
@@ -68,7 +87,8 @@ impl Debt {
         if !wait.is_zero() {
             return Err(wait);
         }
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        // A request without any is work, too.
+        let events = u32::try_from(events.max(1)).unwrap_or(u32::MAX);
         let took = Duration::from_secs_f64(f64::from(events) / f64::from(per_second.get()));
         // What was not used of the last second may be used now.
         self.paid_at = self.paid_at.max(now.saturating_sub(SAVED)) + took;
@@ -106,5 +126,12 @@ mod tests {
         assert_eq!(debt.take(100, rate, second * 60), Ok(()));
         assert_eq!(debt.take(1, rate, second * 60), Err(second * 9), "one second's worth was saved");
         assert_eq!(debt.take(1, rate, second * 69), Ok(()));
+    }
+
+    #[test]
+    fn requests_without_events_are_not_free() {
+        let (mut debt, rate, now) = (Debt::default(), NonZeroU32::new(10).unwrap(), Duration::from_mins(1));
+        let passed = (0..100).take_while(|_| debt.take(0, rate, now).is_ok()).count();
+        assert_eq!(passed, 11, "a second's worth was saved, and the last one passes before it is paid");
     }
 }

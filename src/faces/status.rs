@@ -31,7 +31,10 @@ impl From<RecordError> for Status {
         let text = error.to_string();
         match error {
             RecordError::Gap { .. } => Self::failed_precondition(text),
-            RecordError::TooManyProducers | RecordError::Full => Self::resource_exhausted(text),
+            RecordError::Foreign(_) => Self::permission_denied(text),
+            RecordError::TooManyProducers | RecordError::TooManyOfClient | RecordError::Full => {
+                Self::resource_exhausted(text)
+            }
             RecordError::Store(_) => Self::unavailable(text),
         }
     }

@@ -107,6 +107,8 @@ pub struct Identified {
 pub struct Mark {
     pub producer: Arc<str>,
     pub sequence: u64,
+    /// The client that sends it, where clients are told apart.
+    pub client: Option<Arc<str>>,
 }
 
 /// What became of a delta, once it is on disk.

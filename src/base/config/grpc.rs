@@ -25,7 +25,14 @@ pub(super) fn read_grpc(root: &mut Section<'_>, catalog: &Catalog) -> Grpc {
             cert: tls.required("cert").into(),
             key: tls.required("key").into(),
             client_ca: tls.optional_text("client_ca").map(Into::into),
+            client_crl: tls.optional_text("client_crl").map(Into::into),
         };
+        if read.client_crl.is_some() && read.client_ca.is_none() {
+            tls.fault(
+                "client_crl",
+                "withdraws certificates of clients, and without client_ca none is asked for",
+            );
+        }
         section.put("tls", tls);
         read
     });
@@ -266,6 +273,16 @@ mod tests {
             assert!(faults.iter().any(|fault| fault.starts_with(start)), "{start} not in {faults:#?}");
         }
         assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    }
+
+    #[test]
+    fn certificates_are_withdrawn_only_where_they_are_asked_for() {
+        let tls =
+            |more: &str| format!("grpc = {{ tls = {{ cert = 'c', key = 'k', client_crl = 'l'{more} }} }}\n");
+        let read = config(&tls(", client_ca = 'a'"), &[]).unwrap().grpc.tls.unwrap();
+        assert_eq!(read.client_crl.unwrap().to_str(), Some("l"));
+        let ConfigError(faults) = config(&tls(""), &[]).unwrap_err();
+        assert!(faults[0].starts_with("t.toml: grpc.tls.client_crl: ") && faults.len() == 1, "{faults:?}");
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct Tls {
     pub cert: PathBuf,
     pub key: PathBuf,
     pub client_ca: Option<PathBuf>,
+    /// Only with `client_ca`.
+    pub client_crl: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]

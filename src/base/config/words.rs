@@ -81,12 +81,19 @@ const TLS: Section = Section {
         key("cert", "The agent's certificate, and those of who vouches for it"),
         key("key", "Its key"),
         key("client_ca", "Who vouches for clients; with it, each must show a certificate"),
+        key(
+            "client_crl",
+            "The certificates of clients that were withdrawn: a list (CRL) of each authority that has signed one that is in \
+             use, those in `client_ca` and any between. Read again when it changes. One that is older than it says it \
+             may be stays in force, and an alert tells",
+        ),
     ],
     example: r#"
 [grpc.tls]
 cert = "/etc/tallyman/tls/server.pem"
 key = "/etc/tallyman/tls/server.key"
 client_ca = "/etc/tallyman/tls/clients.pem"
+client_crl = "/etc/tallyman/tls/clients.crl"
 "#,
 };
 

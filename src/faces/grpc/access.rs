@@ -6,19 +6,16 @@ use std::{
 };
 
 use tokio::time::{MissedTickBehavior, interval};
-use tokio_rustls::rustls::{
-    RootCertStore, ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
-};
+use tokio_rustls::rustls::pki_types::UnixTime;
 use tracing::{error, info};
 
 use super::{
     callers::{Callers, Hash, hash, token_files},
+    shown::{Shelf, Shown},
+    tls::Tls,
     watched::Watched,
 };
-use crate::base::{config::Grpc, metrics, tasks::blocking, x509};
+use crate::base::{config::Grpc, metrics, tasks::blocking};
 
 /// Kubernetes swaps a Secret's files within a minute or so of its change. To look more often costs next to nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -33,11 +30,15 @@ pub struct Access {
 
 /// What is in force. Cheap to clone; all clones see the same.
 #[derive(Clone)]
-pub(super) struct Keys(Arc<RwLock<InForce>>);
+pub(super) struct Keys {
+    in_force: Arc<RwLock<InForce>>,
+    /// What connections have shown.
+    shelf: Arc<Shelf>,
+}
 
 #[derive(Clone, Default)]
 struct InForce {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Tls>>,
     callers: Arc<Callers>,
 }
 
@@ -47,18 +48,13 @@ struct Files {
     tokens: Vec<Watched<Vec<Hash>>>,
 }
 
-struct Tls {
-    config: ServerConfig,
-    expires: Vec<(&'static str, x509::Certificate)>,
-}
-
 impl Access {
     pub fn load(grpc: &Grpc) -> Result<Self, String> {
         let mut files = Files { tls: None, tokens: Vec::new() };
         let mut in_force = InForce::default();
         if let Some(tls) = &grpc.tls {
-            let paths = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()];
-            let (watched, made) = Watched::load(paths.into_iter().flatten().cloned().collect(), make_tls)?;
+            let paths = [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()];
+            let (watched, made) = Watched::load(paths.into_iter().flatten().cloned().collect(), Tls::make)?;
             in_force.take_tls(made);
             files.tls = Some(watched);
         }
@@ -69,10 +65,11 @@ impl Access {
             files.tokens.push(watched);
         }
         in_force.callers = Arc::new(callers);
-        Ok(Self { keys: Keys(Arc::new(RwLock::new(in_force))), files })
+        let keys = Keys { in_force: Arc::new(RwLock::new(in_force)), shelf: Arc::default() };
+        Ok(Self { keys, files })
     }
 
-    /// Takes over what changes in the files, for ever. Connections that are there stay.
+    /// Takes over what changes in the files, for ever. Connections that would not be let in any more end soon.
     pub(super) async fn follow(self) {
         let Self { keys, mut files } = self;
         if files.tls.is_none() && files.tokens.is_empty() {
@@ -83,18 +80,13 @@ impl Access {
         loop {
             looks.tick().await;
             // A file may lie on a disk or a network that does not answer.
+            let with = keys.clone();
             let looked = blocking(move || {
-                let news = files.look();
-                (files, news)
+                with.follow(&mut files);
+                files
             });
-            let Ok((back, news)) = looked.await else { return std::future::pending().await };
+            let Ok(back) = looked.await else { return std::future::pending().await };
             files = back;
-            if !news.is_empty() {
-                for news in news {
-                    keys.take(news, &mut files);
-                }
-                metrics::credentials_stale(files.stale());
-            }
         }
     }
 }
@@ -129,8 +121,18 @@ impl Files {
 
 impl Keys {
     /// What a new connection is greeted with, if it must speak TLS.
-    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+    pub(super) fn tls(&self) -> Option<Arc<Tls>> {
         self.read().tls
+    }
+
+    /// Keeps what a connection has shown for later looks.
+    pub(super) fn keep(&self, shown: &Arc<Shown>, greeted_with: &Arc<Tls>) {
+        self.shelf.put(shown);
+        // What came into force during the greeting may have been held against the others already.
+        let in_force = self.tls().filter(|tls| !Arc::ptr_eq(tls, greeted_with));
+        if let Some(verifier) = in_force.as_ref().and_then(|tls| tls.verifier.as_deref()) {
+            shown.look(verifier, UnixTime::now());
+        }
     }
 
     pub(super) fn callers(&self) -> Arc<Callers> {
@@ -138,11 +140,33 @@ impl Keys {
     }
 
     fn read(&self) -> InForce {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn follow(&self, files: &mut Files) {
+        let (news, before) = (files.look(), self.tls());
+        if !news.is_empty() {
+            for news in news {
+                self.take(news, files);
+            }
+            metrics::credentials_stale(files.stale());
+        }
+        let Some(tls) = self.tls() else { return };
+        let (now, has_changed) = (UnixTime::now(), !before.is_some_and(|before| Arc::ptr_eq(&before, &tls)));
+        tls.note_old_lists(now);
+        if let Some(verifier) = &tls.verifier {
+            let withdrawn = self.shelf.look(&**verifier, has_changed, now);
+            if withdrawn > 0 {
+                info!(
+                    connections = withdrawn,
+                    "connections end, since their certificates are not taken any more"
+                );
+            }
+        }
     }
 
     fn take(&self, news: News, files: &mut Files) {
-        let mut in_force = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
         match in_force.take(news, files) {
             Ok(files) => {
                 metrics::credentials_loaded(true);
@@ -178,10 +202,8 @@ impl InForce {
     }
 
     fn take_tls(&mut self, tls: Tls) {
-        for (file, certificate) in &tls.expires {
-            metrics::certificate_expires(file, certificate.expires);
-        }
-        self.tls = Some(Arc::new(tls.config));
+        tls.note();
+        self.tls = Some(Arc::new(tls));
     }
 }
 
@@ -194,46 +216,6 @@ fn make_tokens(files: &[Vec<u8>]) -> Result<Vec<Hash>, String> {
         1..=MAX_TOKENS => Ok(tokens),
         _ => Err(format!("has more than {MAX_TOKENS} tokens, one a line")),
     }
-}
-
-/// From a certificate with its chain, its key, and the authority of clients, if they must have a certificate.
-fn make_tls(files: &[Vec<u8>]) -> Result<Tls, String> {
-    let (Some(chain), Some(key)) = (files.first(), files.get(1)) else {
-        return Err("there must be a certificate and a key".to_owned());
-    };
-    let chain = certificates(chain).map_err(|fault| format!("the certificate: {fault}"))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| format!("the key: {fault}"))?;
-    let mut expires: Vec<_> = leaf(&chain).map(|leaf| ("cert", leaf)).into_iter().collect();
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|fault| fault.to_string())?;
-    let builder = match files.get(2) {
-        None => builder.with_no_client_auth(),
-        Some(pem) => {
-            let authorities = certificates(pem).map_err(|fault| format!("the client_ca: {fault}"))?;
-            // Of several, the old and the new one say, the last to end counts.
-            let read = authorities.iter().filter_map(|der| x509::Certificate::read(der));
-            expires.extend(read.max_by_key(|read| read.expires).map(|last| ("client_ca", last)));
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(authorities);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|fault| format!("the client_ca: {fault}"))?)
-        }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|fault| fault.to_string())?;
-    config.alpn_protocols.push(b"h2".to_vec());
-    Ok(Tls { config, expires })
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = read.map_err(|fault| fault.to_string())?;
-    if certificates.is_empty() { Err("there is none in the file".to_owned()) } else { Ok(certificates) }
-}
-
-fn leaf(chain: &[CertificateDer<'_>]) -> Option<x509::Certificate> {
-    chain.first().and_then(|der| x509::Certificate::read(der))
 }
 
 #[cfg(test)]

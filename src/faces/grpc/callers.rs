@@ -3,6 +3,7 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -23,10 +24,25 @@ pub(super) struct Callers {
     must_prove: bool,
     /// Whose each token file is, in the order of [`token_files`]; nobody's in particular without clients.
     owners: Vec<Option<Arc<Client>>>,
-    /// By token: the place of its file.
-    tokens: HashMap<Hash, usize>,
+    tokens: HashMap<Hash, Token>,
     /// By a name in the certificate.
     certificates: HashMap<String, Arc<Client>>,
+}
+
+#[derive(Clone, Debug)]
+struct Token {
+    /// The place of its file.
+    file: usize,
+    given_up: CancellationToken,
+}
+
+/// What a call passes by.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// None if it may do everything.
+    pub(super) client: Option<Arc<Client>>,
+    /// Cancelled once the token that the call came with is given up.
+    pub(super) given_up: Option<CancellationToken>,
 }
 
 /// The files of tokens that a configuration names.
@@ -57,36 +73,39 @@ impl Callers {
 
     /// Takes the tokens of a file in the place of those it had.
     pub(super) fn set_tokens(&mut self, file: usize, tokens: Vec<Hash>) -> Result<(), &'static str> {
-        if tokens.iter().any(|token| self.tokens.get(token).is_some_and(|other| *other != file)) {
+        if tokens.iter().any(|hash| self.tokens.get(hash).is_some_and(|other| other.file != file)) {
             return Err("holds a token of another client");
         }
-        self.tokens.retain(|_, place| *place != file);
-        self.tokens.extend(tokens.into_iter().map(|token| (token, file)));
+        self.tokens.retain(|hash, token| {
+            let stays = token.file != file || tokens.contains(hash);
+            if !stays {
+                token.given_up.cancel();
+            }
+            stays
+        });
+        for hash in tokens {
+            self.tokens.entry(hash).or_insert_with(|| Token { file, given_up: CancellationToken::new() });
+        }
         Ok(())
     }
 
-    /// Whose the call is, given its words of authorization and the names in its connection's certificate. `None` if it
-    /// may do everything.
-    pub(super) fn find(
-        &self,
-        authorization: Option<&[u8]>,
-        names: &[String],
-    ) -> Result<Option<Arc<Client>>, Status> {
+    /// Whose the call is, given its words of authorization and the names in its connection's certificate.
+    pub(super) fn find(&self, authorization: Option<&[u8]>, names: &[String]) -> Result<Pass, Status> {
         if !self.must_prove {
-            return Ok(None);
+            return Ok(Pass { client: None, given_up: None });
         }
         if let Some(words) = authorization {
-            let token = words.strip_prefix(b"Bearer ");
-            let file = token.and_then(|token| self.tokens.get(&hash(token)));
-            let owner = file.and_then(|file| self.owners.get(*file));
-            return owner.cloned().ok_or_else(|| self.unknown());
+            let token = words.strip_prefix(b"Bearer ").and_then(|token| self.tokens.get(&hash(token)));
+            let token = token.ok_or_else(|| self.unknown())?;
+            let client = self.owners.get(token.file).cloned().ok_or_else(|| self.unknown())?;
+            return Ok(Pass { client, given_up: Some(token.given_up.clone()) });
         }
         let mut found = names.iter().filter_map(|name| self.certificates.get(name));
         let first = found.next().ok_or_else(|| self.unknown())?;
         if found.any(|other| !Arc::ptr_eq(first, other)) {
             return Err(Status::unauthenticated("the certificate is that of more than one [[grpc.client]]"));
         }
-        Ok(Some(first.clone()))
+        Ok(Pass { client: Some(first.clone()), given_up: None })
     }
 
     fn unknown(&self) -> Status {
@@ -116,10 +135,24 @@ mod tests {
     fn found(callers: &Callers, words: Option<&[u8]>, names: &[&str]) -> String {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         match callers.find(words, &names) {
-            Ok(Some(client)) => client.permission.client.to_string(),
-            Ok(None) => EVERYONE.to_owned(),
+            Ok(Pass { client: Some(client), .. }) => client.permission.client.to_string(),
+            Ok(Pass { client: None, .. }) => EVERYONE.to_owned(),
             Err(_) => NOBODY.to_owned(),
         }
+    }
+
+    #[test]
+    fn a_token_that_is_given_up_takes_back_what_passed_by_it() {
+        let mut callers = callers("grpc = { token_file = 't' }");
+        callers.set_tokens(0, vec![hash(b"old"), hash(b"kept")]).unwrap();
+        let passed = |token: &[u8]| callers.find(Some(token), &[]).unwrap().given_up.unwrap();
+        let (old, kept) = (passed(b"Bearer old"), passed(b"Bearer kept"));
+        let mut later = callers.clone();
+        later.set_tokens(0, vec![hash(b"kept"), hash(b"new")]).unwrap();
+        assert!(old.is_cancelled() && !kept.is_cancelled());
+        let again = later.find(Some(b"Bearer kept"), &[]).unwrap().given_up.unwrap();
+        later.set_tokens(0, vec![hash(b"new")]).unwrap();
+        assert!(kept.is_cancelled() && again.is_cancelled(), "from before a change and from after it");
     }
 
     #[test]

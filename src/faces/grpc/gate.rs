@@ -15,8 +15,9 @@ use tower::{Layer, Service};
 
 use super::{
     access::Keys,
+    callers::Pass,
     incoming::Peer,
-    timely::{Awaited, Timely},
+    timely::{Awaited, Over, Timely},
 };
 use crate::{base::telemetry::spans, domain::permission::Role};
 
@@ -35,19 +36,23 @@ impl Gate {
         Self { keys, within }
     }
 
-    fn pass(&self, request: &mut Request<Body>) -> Result<(), Status> {
+    /// Lets a call pass, until what it passes by is taken back.
+    fn pass(&self, request: &mut Request<Body>) -> Result<Over, Status> {
         let path = request.uri().path();
         if OPEN.iter().any(|open| path.starts_with(open)) {
-            return Ok(());
+            return Ok(Over::default());
         }
         let authorization = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let peer = request.extensions().get::<Peer>();
         let names = peer.map(|peer| &*peer.names).unwrap_or_default();
-        let client = self.keys.callers().find(authorization, names)?;
+        let Pass { client, given_up } = self.keys.callers().find(authorization, names)?;
+        let withdrawn = peer.and_then(|peer| peer.shown.as_ref()).map(|shown| shown.withdrawn.clone());
+        let over = Over { withdrawn, given_up };
+        over.check()?;
         if let Some(peer) = peer {
             peer.place.prove();
         }
-        let Some(client) = client else { return Ok(()) };
+        let Some(client) = client else { return Ok(over) };
         let name = &client.permission.client;
         spans::note_client(name);
         if !client.permission.has_any(roles(path)) {
@@ -56,7 +61,7 @@ impl Gate {
             return Err(Status::permission_denied(text));
         }
         request.extensions_mut().insert(client);
-        Ok(())
+        Ok(over)
     }
 }
 
@@ -110,9 +115,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match self.gate.pass(&mut request) {
-            Ok(()) => {
+            Ok(over) => {
                 let (within, awaited) = (self.gate.within, awaited(request.uri().path()));
-                let timely = |body| Body::new(Timely::new(body, awaited, within));
+                let timely = |body| Body::new(Timely::new(body, awaited, within, over));
                 Box::pin(self.inner.call(request.map(timely)))
             }
             Err(refused) => Box::pin(std::future::ready(Ok(refused.into_http()))),

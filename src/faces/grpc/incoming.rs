@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep, sleep_until, timeout_at},
 };
-use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::{
     access::Keys,
     crowd::{Crowd, Place},
+    shown::Shown,
     socket::Bound,
 };
 use crate::base::{
@@ -36,6 +37,8 @@ use crate::base::{
 /// After a connection that could not be taken, for want of file descriptors say. To ask again at once would take a
 /// whole core from those that are there.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// For the calls that are under way on a connection whose certificate is not taken any more.
+const LINGER: Duration = Duration::from_secs(5);
 /// Connections that wait for the server to take them over, which it does at once.
 const MAX_WAITING: usize = 64;
 /// HTTP/2 begins with 24 bytes that are always the same, and a frame, whose head has 9.
@@ -53,6 +56,14 @@ pub(super) struct Connection {
     opening: Option<Opening>,
     /// While it has not proven itself.
     must_leave: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Where clients have certificates.
+    withdrawal: Option<Withdrawal>,
+}
+
+struct Withdrawal {
+    told: Pin<Box<WaitForCancellationFutureOwned>>,
+    left: Option<Pin<Box<Sleep>>>,
+    is_over: bool,
 }
 
 struct Opening {
@@ -65,6 +76,7 @@ struct Opening {
 pub(super) struct Peer {
     /// Of its certificate.
     pub(super) names: Arc<[String]>,
+    pub(super) shown: Option<Arc<Shown>>,
     pub(super) place: Arc<Place>,
 }
 
@@ -144,16 +156,27 @@ impl Door {
         let opening = Some(Opening { missing: BEGINNING, late: Box::pin(sleep_until(until)) });
         let place = Arc::new(place);
         let Some(tls) = self.keys.tls() else {
-            let peer = Peer { names: Arc::default(), place };
-            return Ok(Connection { io, peer, opening, must_leave });
+            let peer = Peer { names: Arc::default(), shown: None, place };
+            return Ok(Connection { io, peer, opening, must_leave, withdrawal: None });
         };
-        let accepted = timeout_at(until, TlsAcceptor::from(tls).accept(io)).await.map_err(|_| slow())?;
+        let accepted =
+            timeout_at(until, TlsAcceptor::from(tls.config.clone()).accept(io)).await.map_err(|_| slow())?;
         let stream = accepted.inspect_err(|_| metrics::connection_closed(Closed::Tls))?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
-        let read = certificate.and_then(|der| x509::Certificate::read(der));
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let read = chain.first().and_then(|der| x509::Certificate::read(der));
         let names: Arc<[String]> = read.map(|certificate| certificate.names).unwrap_or_default().into();
         debug!(?names, "a connection is taken");
-        Ok(Connection { io: Box::new(stream), peer: Peer { names, place }, opening, must_leave })
+        let shown = (!chain.is_empty()).then(|| Arc::new(Shown::new(chain)));
+        let withdrawal = shown.as_ref().map(|shown| {
+            self.keys.keep(shown, &tls);
+            Withdrawal {
+                told: Box::pin(shown.withdrawn.clone().cancelled_owned()),
+                left: None,
+                is_over: false,
+            }
+        });
+        let peer = Peer { names, shown, place };
+        Ok(Connection { io: Box::new(stream), peer, opening, must_leave, withdrawal })
     }
 }
 
@@ -167,7 +190,35 @@ fn crowded_out() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "another connection needs its place")
 }
 
+impl Withdrawal {
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_over {
+            return Poll::Ready(());
+        }
+        if self.left.is_none() {
+            ready!(self.told.as_mut().poll(context));
+        }
+        ready!(self.left.get_or_insert_with(|| Box::pin(sleep(LINGER))).as_mut().poll(context));
+        metrics::connection_closed(Closed::Withdrawn);
+        self.is_over = true;
+        Poll::Ready(())
+    }
+}
+
 impl Connection {
+    /// Lets nothing more through once its certificate has been withdrawn for a while.
+    fn poll_withdrawal(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Some(withdrawal) = &mut self.withdrawal
+            && withdrawal.poll_over(context).is_ready()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "its certificate is not taken any more",
+            ));
+        }
+        Ok(())
+    }
+
     /// What comes is awaited, unless it is too late for that.
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if let Some(opening) = &mut self.opening
@@ -210,6 +261,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.poll_withdrawal(context)?;
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(context, buffer) {
             self.note(buffer.filled().len() - before);
@@ -225,10 +277,12 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_withdrawal(context)?;
         Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_withdrawal(context)?;
         Pin::new(&mut self.io).poll_flush(context)
     }
 
@@ -241,6 +295,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.poll_withdrawal(context)?;
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 

@@ -5,8 +5,11 @@ mod callers;
 mod crowd;
 mod gate;
 mod incoming;
+mod revoked;
+mod shown;
 mod socket;
 mod timely;
+mod tls;
 mod traced;
 mod watched;
 

@@ -1,4 +1,4 @@
-//! The body of a request, which must come in time once it has begun.
+//! The body of a request, which must come in time once it has begun, and while its caller may still call.
 
 use std::{
     pin::Pin,
@@ -9,6 +9,7 @@ use std::{
 use http_body::Frame;
 use prost::bytes::Bytes;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 
 /// A flag and four bytes of length stand before each message.
@@ -23,8 +24,64 @@ pub(super) enum Awaited {
     RestOfMessage,
 }
 
+/// When what a call passed by is taken back.
+#[derive(Debug, Default)]
+pub(super) struct Over {
+    /// The certificate of its connection.
+    pub(super) withdrawn: Option<CancellationToken>,
+    /// Its token.
+    pub(super) given_up: Option<CancellationToken>,
+}
+
+impl Over {
+    pub(super) fn check(&self) -> Result<(), Status> {
+        let is_over = |token: Option<&CancellationToken>| token.is_some_and(CancellationToken::is_cancelled);
+        if is_over(self.withdrawn.as_ref()) {
+            Err(withdrawn())
+        } else if is_over(self.given_up.as_ref()) {
+            Err(given_up())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Resolves then, with what the caller is told. `None` if it never will.
+    fn wait(self) -> Option<Pin<Box<dyn Future<Output = Status> + Send>>> {
+        let Self { withdrawn: certificate, given_up: token } = self;
+        if certificate.is_none() && token.is_none() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            tokio::select! {
+                () = cancelled(certificate) => withdrawn(),
+                () = cancelled(token) => given_up(),
+            }
+        }))
+    }
+}
+
+async fn cancelled(token: Option<CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The client may have another one by now, and shall show it.
+fn withdrawn() -> Status {
+    Status::unavailable(
+        "the certificate of this connection is not taken any more: connect again with one that is",
+    )
+}
+
+fn given_up() -> Status {
+    Status::unauthenticated("the token of this call is not taken any more")
+}
+
 pub(super) struct Timely {
     body: Body,
+    /// For a stream, which has no end of its own.
+    over: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
     within: Duration,
     awaited: Awaited,
     message: Progress,
@@ -32,8 +89,9 @@ pub(super) struct Timely {
 }
 
 impl Timely {
-    pub(super) fn new(body: Body, awaited: Awaited, within: Duration) -> Self {
-        Self { body, within, awaited, message: Progress::default(), late: None }
+    pub(super) fn new(body: Body, awaited: Awaited, within: Duration, over: Over) -> Self {
+        let over = if awaited == Awaited::RestOfMessage { over.wait() } else { None };
+        Self { body, over, within, awaited, message: Progress::default(), late: None }
     }
 }
 
@@ -46,6 +104,13 @@ impl http_body::Body for Timely {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
+        // First: a client that never pauses would go on for ever.
+        if let Some(over) = &mut this.over
+            && let Poll::Ready(status) = over.as_mut().poll(context)
+        {
+            this.over = None;
+            return Poll::Ready(Some(Err(status)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
             if data.is_some_and(|data| this.message.take(data)) && this.awaited == Awaited::RestOfMessage {

@@ -4,6 +4,7 @@ mod fold;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod index;
+mod room;
 mod stream;
 mod wire;
 

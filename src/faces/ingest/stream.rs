@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::sleep,
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
@@ -22,11 +25,16 @@ use crate::{
     },
 };
 
-use super::{Ingest, fold::Folded, wire::Message};
+use super::{Ingest, fold::Folded, room::Room, wire::Message};
 
 /// Messages handed over and not answered yet. More than this and the stream is not read.
 const MAX_UNANSWERED: usize = 64;
+/// Answers that the client has not taken yet.
+const MAX_UNREAD: usize = 4;
 const MAX_PRODUCER_BYTES: usize = 128;
+
+/// With the room that it has until the client takes it.
+type Owed = (Pending, Option<OwnedSemaphorePermit>);
 
 /// What the stream still owes its client.
 enum Pending {
@@ -41,13 +49,13 @@ pub(super) fn answer(
     trace: StreamTrace,
     messages: Streaming<RecordStreamRequest>,
 ) -> impl Stream<Item = Result<RecordStreamResponse, Status>> + Send {
-    let (pending, mut owed) = mpsc::channel(MAX_UNANSWERED);
-    let (answers, stream) = mpsc::channel(MAX_UNANSWERED);
+    let (pending, mut owed) = mpsc::channel::<Owed>(MAX_UNANSWERED);
+    let (answers, stream) = mpsc::channel(MAX_UNREAD);
     let tasks = ingest.tasks.clone();
-    tasks.spawn_short(read(ingest.clone(), client, trace, messages, pending));
+    tasks.spawn_short(read(ingest.clone(), client.clone(), trace, messages, pending));
     tasks.spawn_short(async move {
-        while let Some(next) = owed.recv().await {
-            let answer = resolve(&ingest, next).await;
+        while let Some((next, _room)) = owed.recv().await {
+            let answer = resolve(&ingest, client.as_deref(), next).await;
             let is_last = answer.is_err();
             if answers.send(answer).await.is_err() || is_last {
                 return;
@@ -63,26 +71,27 @@ async fn read(
     client: Option<Arc<Client>>,
     trace: StreamTrace,
     mut messages: Streaming<RecordStreamRequest>,
-    pending: mpsc::Sender<Pending>,
+    pending: mpsc::Sender<Owed>,
 ) {
-    let stopping = ingest.tasks.stopping();
-    tokio::pin!(stopping);
-    let mut producer: Option<Arc<str>> = None;
+    let is_stopping = ingest.tasks.stopping();
+    tokio::pin!(is_stopping);
+    let (mut producer, room): (Option<Arc<str>>, _) = (None, Room::new());
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
-            () = &mut stopping => Some(Err(Status::unavailable("the agent is stopping"))),
+            () = &mut is_stopping => Some(Err(stopping())),
         };
         let Some(message) = message else { return };
         let next = match message.map_err(too_large) {
             Ok(message) => {
                 let span = trace.message();
-                hand_over(&ingest, client.as_deref(), &mut producer, message).instrument(span).await
+                let handed_over = hand_over(&ingest, client.as_deref(), &mut producer, &room, message);
+                handed_over.instrument(span).await
             }
             Err(status) => Err(status),
         };
-        let next = next.unwrap_or_else(Pending::Failure);
-        let is_last = matches!(next, Pending::Failure(_));
+        let next = next.unwrap_or_else(|status| (Pending::Failure(status), None));
+        let is_last = matches!(next.0, Pending::Failure(_));
         if pending.send(next).await.is_err() || is_last {
             return;
         }
@@ -93,29 +102,35 @@ async fn hand_over(
     ingest: &Ingest,
     client: Option<&Client>,
     producer: &mut Option<Arc<str>>,
+    room: &Room,
     request: RecordStreamRequest,
-) -> Result<Pending, Status> {
+) -> Result<Owed, Status> {
     let message = Message::of_stream(&request)?;
     ingest.check(message.events)?;
     let is_first = producer.is_none();
     let producer = name_producer(producer, message.producer_id)?;
-    let sequence = message.sequence;
+    let (sequence, name) = (message.sequence, client.map(|client| client.permission.client.clone()));
     if sequence == 0 {
         if !is_first || message.events > 0 {
             return Err(Status::invalid_argument(
                 "sequence 0 is only for a first message without events; sequences count from 1",
             ));
         }
-        return Ok(Pending::Resume(ingest.view.committer.last_sequence(producer).await?));
+        let last = ingest.view.committer.last_sequence(producer, name).await?;
+        return Ok((Pending::Resume(last.map_err(|error| refused(client, error))?), None));
     }
     if let Some(client) = client {
         wait_for_leave(ingest, client, message.events).await?;
     }
     let mut folded = ingest.fold(client, &message)?;
     drop(request);
-    let delta = folded.take_delta(Some(Mark { producer, sequence }));
+    let room = tokio::select! {
+        room = room.take(folded.rejected()) => room.ok(),
+        () = ingest.tasks.stopping() => return Err(stopping()),
+    };
+    let delta = folded.take_delta(Some(Mark { producer, sequence, client: name }));
     let ticket = ingest.view.committer.record_patiently(delta).await?;
-    Ok(Pending::Answer(Box::new(folded), ticket, Span::current()))
+    Ok((Pending::Answer(Box::new(folded), ticket, Span::current()), room))
 }
 
 /// A stream that sends more than its client may is slowed down, and not refused.
@@ -123,10 +138,14 @@ async fn wait_for_leave(ingest: &Ingest, client: &Client, events: usize) -> Resu
     while let Err(wait) = client.admit(events) {
         tokio::select! {
             () = sleep(wait) => {}
-            () = ingest.tasks.stopping() => return Err(Status::unavailable("the agent is stopping")),
+            () = ingest.tasks.stopping() => return Err(stopping()),
         }
     }
     Ok(())
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the agent is stopping")
 }
 
 /// The stream's producer: named by the first message, and the same from then on.
@@ -143,14 +162,26 @@ fn name_producer(producer: &mut Option<Arc<str>>, named: &str) -> Result<Arc<str
     }
 }
 
-async fn resolve(ingest: &Ingest, pending: Pending) -> Result<RecordStreamResponse, Status> {
+/// Says so to the operator as well, where a client has another's producer.
+fn refused(client: Option<&Client>, error: RecordError) -> Status {
+    if let (Some(client), RecordError::Foreign(foreign)) = (client, &error) {
+        client.note_foreign(foreign);
+    }
+    error.into()
+}
+
+async fn resolve(
+    ingest: &Ingest,
+    client: Option<&Client>,
+    pending: Pending,
+) -> Result<RecordStreamResponse, Status> {
     match pending {
         Pending::Failure(status) => Err(status),
         Pending::Resume(durable_sequence) => {
             Ok(RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() })
         }
         Pending::Answer(folded, ticket, span) => {
-            let recorded = ticket.answer().await??;
+            let recorded = ticket.answer().await?.map_err(|error| refused(client, error))?;
             let _answering = span.enter();
             if recorded.is_repeat {
                 let durable_sequence = recorded.durable_sequence;

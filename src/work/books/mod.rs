@@ -9,6 +9,7 @@ pub mod dedup;
 mod ledger;
 mod outstanding;
 mod pages;
+mod producers;
 mod retention;
 mod rules;
 mod seal;
@@ -19,7 +20,7 @@ mod tests;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     thread::{self, ScopedJoinHandle},
 };
@@ -41,13 +42,14 @@ use crate::{
         journal::Journal,
         keys::{self, BucketKey},
         load,
-        values::{Number, Producer, SealingState, encode},
+        values::{Number, SealingState, encode},
     },
 };
 
 use super::roster::{Customer, CustomerIndex, Inner, Roster};
 use dedup::Dedup;
 use outstanding::Outstanding;
+use producers::Producers;
 use seal::Sealing;
 use series::{BySeries, Finder, Series};
 use subjects::Subjects;
@@ -55,9 +57,10 @@ use subjects::Subjects;
 pub use customers::{PutError, Registration};
 pub use decisions::DecideError;
 pub use ledger::{Resumed, Settlement};
+pub use producers::{Foreign, MAX_PRODUCERS};
 pub use rules::Rules;
 pub use seal::SealProgress;
-pub use usage::{MAX_PRODUCERS, RecordError};
+pub use usage::RecordError;
 
 #[derive(Debug)]
 pub struct Books {
@@ -86,7 +89,7 @@ pub struct Books {
     next_record: RecordId,
     dedup: Dedup,
     subjects: Subjects,
-    producers: HashMap<Arc<str>, Producer>,
+    producers: Producers,
     journal: Journal,
     outstanding: Outstanding,
     tally: Tally,
@@ -166,12 +169,9 @@ impl Books {
             unheld: HashSet::new(),
             unpended: HashSet::new(),
             subjects: Subjects::default(),
-            producers: HashMap::new(),
+            producers: Producers::load(store)?,
             tally: Tally::default(),
         };
-        load::producers(store, |id, producer| {
-            books.producers.insert(id.into(), producer);
-        })?;
         books.load_roster(store)?;
         books.load_usage(store)?;
         books.load_held(store, now)?;

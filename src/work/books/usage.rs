@@ -15,17 +15,13 @@ use crate::{
         delta::{CustomerRef, Delta, Entry, Mark, Recorded, Refused},
         roster::{CustomerIndex, Inner as Roster},
     },
-    worlds::store::{
-        Batch, Store, StoreError, Table,
-        values::{Producer, encode},
-    },
+    worlds::store::{Batch, Store, StoreError},
 };
 
-use super::{Books, PutError, Registration, Series};
-
-/// Producers are never forgotten, or a late resend would count again; the bound keeps a runaway client from filling
-/// memory with new ones.
-pub const MAX_PRODUCERS: usize = 100_000;
+use super::{
+    Books, MAX_PRODUCERS, PutError, Registration, Series,
+    producers::{Foreign, MAX_PRODUCERS_OF_CLIENT},
+};
 
 /// So many markers are looked for at once: few enough that what was fetched for the first is still near for the last.
 const EXPECTED_AT_ONCE: usize = 64;
@@ -37,6 +33,12 @@ pub enum RecordError {
     Gap { expected: u64 },
     #[error("there are {MAX_PRODUCERS} producers already: reuse a producer_id instead of making new ones")]
     TooManyProducers,
+    #[error(
+        "this client has {MAX_PRODUCERS_OF_CLIENT} producers already: reuse a producer_id instead of making new ones"
+    )]
+    TooManyOfClient,
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     #[error(
         "limits.max_open_buckets or limits.max_customers is reached: raise it, or send the message again later"
     )]
@@ -57,7 +59,7 @@ impl Books {
         let mut recorded = Recorded::default();
         let mut admissions = self.admissions(delta, now);
         if let Some(mark) = &delta.mark {
-            let last = self.last_sequence(&mark.producer);
+            let last = self.last_sequence(&mark.producer, mark.client.as_deref())?;
             recorded.durable_sequence = last.max(mark.sequence);
             if mark.sequence <= last {
                 return Ok(Recorded { is_repeat: true, ..recorded });
@@ -67,9 +69,7 @@ impl Books {
         }
         self.count_all(delta, &mut admissions, store, now, batch, &mut recorded)?;
         if let Some(mark) = &delta.mark {
-            let producer = Producer { sequence: mark.sequence, last_seen: now };
-            self.producers.insert(mark.producer.clone(), producer);
-            batch.put(Table::Producers, mark.producer.as_bytes(), encode(&producer));
+            self.producers.advance(mark, now, batch);
         }
         Ok(recorded)
     }
@@ -90,9 +90,10 @@ impl Books {
         Place { customer, hour: self.hour_for(roster, customer, entry.hour, now) }
     }
 
-    /// The last sequence of a producer that was counted; 0 for a new one.
-    pub fn last_sequence(&self, producer: &str) -> u64 {
-        self.producers.get(producer).map_or(0, |producer| producer.sequence)
+    /// The last sequence of a producer that was counted; 0 for a new one. No client learns that of another, or may go
+    /// on with its numbers: the rightful one's messages would be taken for repeats, and acknowledged without counting.
+    pub fn last_sequence(&self, producer: &str, client: Option<&str>) -> Result<u64, RecordError> {
+        Ok(self.producers.last_sequence(producer, client)?)
     }
 
     /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
@@ -119,10 +120,7 @@ impl Books {
         if mark.sequence > expected {
             return Err(RecordError::Gap { expected });
         }
-        if self.producers.len() >= MAX_PRODUCERS && !self.producers.contains_key(&mark.producer) {
-            return Err(RecordError::TooManyProducers);
-        }
-        Ok(())
+        self.producers.check_room(mark)
     }
 
     fn count_all(

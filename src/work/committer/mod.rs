@@ -176,9 +176,14 @@ impl Committer {
         self.hand_over(events, Readers::Books, count, |_| {}).await
     }
 
-    /// A stream producer's last durable sequence.
-    pub async fn last_sequence(&self, producer: Arc<str>) -> Result<u64, CommitError> {
-        self.submit(move |ledger| Ok(ledger.books.last_sequence(&producer))).await
+    /// A stream producer's last durable sequence, for a client that may know it.
+    pub async fn last_sequence(
+        &self,
+        producer: Arc<str>,
+        client: Option<Arc<str>>,
+    ) -> Result<Result<u64, RecordError>, CommitError> {
+        let ask = move |ledger: &mut Ledger<'_>| Ok(ledger.books.last_sequence(&producer, client.as_deref()));
+        self.hand_over(1, Readers::Books, ask, |_| {}).await?.answer().await
     }
 
     /// Adds customers, or changes those with the same keys; stops at the first that cannot be.

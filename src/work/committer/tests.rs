@@ -109,7 +109,8 @@ async fn too_much_that_waits_is_refused_and_counts_nothing() {
 #[tokio::test]
 async fn a_sequence_is_on_disk_with_what_it_counted() {
     let Setup { store, committer, .. } = start(MemoryStore::default());
-    let marked = |sequence| Delta { mark: Some(Mark { producer: "p".into(), sequence }), ..delta(4) };
+    let marked =
+        |sequence| Delta { mark: Some(Mark { producer: "p".into(), sequence, client: None }), ..delta(4) };
     let answer = committer.record(marked(1)).await.unwrap().answer().await.unwrap().unwrap();
     assert_eq!(answer.durable_sequence, 1);
     let crashed = store.crash();

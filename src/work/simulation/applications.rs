@@ -20,6 +20,7 @@ use crate::{
         usage::{self, Measured, Names, TimeBounds, locate, measure},
     },
     work::{
+        books::RecordError,
         committer::Committer,
         delta::{Apart, CustomerRef, Delta, Entry, Identified, Mark, Newcomer, Recorded},
     },
@@ -29,6 +30,9 @@ const BOUNDS: TimeBounds =
     TimeBounds { max_age: Duration::from_hours(96), max_future: Duration::from_mins(5) };
 /// Far inside the dedup window: an application that resends later than that counts twice.
 const RESENDS_FOR: Duration = Duration::from_mins(50);
+/// The stream's, and the client that it is of.
+const PRODUCER: &str = "stream";
+const OWNER: &str = "app";
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn start(world: &Arc<World>, people: &mut JoinSet<()>) {
@@ -143,11 +147,18 @@ impl Application {
     /// Asks how far the agent has come, and sends the rest, without waiting between the messages.
     async fn resume(&self, unacknowledged: &mut VecDeque<Message>) -> Option<()> {
         let committer = self.world.committer()?;
-        let durable = committer.last_sequence("stream".into()).await.ok()?;
+        let durable = committer.last_sequence(PRODUCER.into(), Some(OWNER.into())).await.ok()?;
+        let Ok(durable) = durable else {
+            self.world.trace.fault("I4: the stream's producer is another's".to_owned());
+            return None;
+        };
         while unacknowledged.front().is_some_and(|message| message.sequence <= durable) {
             self.world.trace.saw("a message that counted without an answer");
             let message = unacknowledged.pop_front()?;
             self.note_acknowledged(&committer, &message.events.iter().collect::<Vec<_>>());
+        }
+        if durable > 0 && chance(6) {
+            self.steal(&committer, durable + 1).await;
         }
         let mut tickets = Vec::new();
         for message in unacknowledged.iter() {
@@ -178,6 +189,19 @@ impl Application {
         is_whole
     }
 
+    /// Another client goes on with the stream's numbers, so that the next message would be taken for a repeat.
+    async fn steal(&self, committer: &Committer, sequence: u64) {
+        let mark = Mark { producer: PRODUCER.into(), sequence, client: Some("thief".into()) };
+        let delta = Delta { mark: Some(mark), ..Delta::default() };
+        let Ok(ticket) = committer.record_patiently(delta).await else { return };
+        match ticket.answer().await {
+            Ok(Err(RecordError::Foreign(_))) => self.world.trace.saw("a thief of numbers is refused"),
+            Ok(Err(fault)) => self.world.trace.fault(format!("a thief of numbers is told: {fault}")),
+            // Should it have counted, what is acknowledged of the stream will not be there.
+            Ok(Ok(_)) | Err(_) => {}
+        }
+    }
+
     fn delta(&self, committer: &Committer, message: &Message) -> Delta {
         let entry = |event: &Event| {
             let placed = self.place(event).unwrap();
@@ -185,7 +209,8 @@ impl Application {
             entry(committer, event, placed)
         };
         let entries: Vec<Entry> = message.events.iter().map(entry).collect();
-        let mark = Some(Mark { producer: "stream".into(), sequence: message.sequence });
+        let mark =
+            Some(Mark { producer: PRODUCER.into(), sequence: message.sequence, client: Some(OWNER.into()) });
         Delta { events: entries.len(), entries, mark, ..Delta::default() }
     }
 

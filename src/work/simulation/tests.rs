@@ -7,7 +7,7 @@ use super::{Coverage, Report, Sabotage, run};
 const REGRESSIONS: [u64; 3] = [412, 606, 1419];
 
 /// What a hundred seeds must provoke, or the simulation has gone blind.
-const KINDS: [&str; 59] = [
+const KINDS: [&str; 60] = [
     "a bad record",
     "a carry",
     "a clock in doubt",
@@ -34,6 +34,7 @@ const KINDS: [&str; 59] = [
     "a seal of a closing customer",
     "a start under a wrong clock",
     "a stop in order",
+    "a thief of numbers is refused",
     "a write that failed",
     "a write that failed and landed",
     "a wrong clock",
@@ -124,6 +125,7 @@ fn every_sabotage_is_caught() {
     for (sabotage, word) in [
         (Sabotage::AnswerBeforeSync, "I3: "),
         (Sabotage::ForgetMarker, "I4: "),
+        (Sabotage::LendProducer, "I3: "),
         (Sabotage::RecomputeOnRetry, "I2: "),
         (Sabotage::DropCarry, "I1: "),
         (Sabotage::SendBeforeSeal, "I7: "),

@@ -127,7 +127,8 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'D', &decided()),
         seed(b'c', &standing()),
         seed(b'i', &ProductIdentity { mode: sample().identity.mode(), former: None }),
-        seed(b'p', &Producer { sequence: 9, last_seen: Timestamp::from_seconds(1_793_620_800) }),
+        seed(b'p', &producer(None)),
+        seed(b'p', &producer(Some("checkout"))),
         seed(b'w', &sealing()),
         seed(b'n', &Number(u128::MAX / 3)),
         seed(b'T', &Text("1".to_owned())),
@@ -138,6 +139,11 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         [vec![b'H'], encode_hashes(&[7, u128::MAX / 3])].concat(),
     ]);
     seeds
+}
+
+fn producer(owner: Option<&str>) -> Producer {
+    let last_seen = Timestamp::from_seconds(1_793_620_800);
+    Producer { sequence: 9, last_seen, owner: owner.map(Into::into) }
 }
 
 fn tags() -> TagSet {

@@ -3,8 +3,10 @@
 mod clients;
 mod limits;
 mod logs;
+mod producers;
 mod reload;
 mod sbom;
+mod withdrawn;
 
 use std::{fs, path::Path};
 

@@ -27,7 +27,7 @@ fn copy(folder: &Path, from: &str, to: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_certificates_hold_for_new_connections_and_broken_ones_change_nothing() {
+async fn new_certificates_are_in_force_and_broken_ones_change_nothing() {
     let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     let folder = home.path().to_owned();
     issue(&folder, "old", &["server-old", "app-old"]);
@@ -57,7 +57,12 @@ async fn new_certificates_hold_for_new_connections_and_broken_ones_change_nothin
     eventually("the new ones are in force", async || is_served(&home, "new", "app-new").await.then_some(()))
         .await;
     assert!(!is_served(&home, "old", "app-old").await && !is_served(&home, "new", "app-old").await);
-    assert!(send(before, "", usage()).await.is_ok(), "a connection that is there goes on");
+    let closed = "tallyman_connections_closed_total{reason=\"withdrawn\"}";
+    eventually("the connection of the old authority's client is closed", async || {
+        (home.metric(closed).await == Some(1.0)).then_some(())
+    })
+    .await;
+    assert!(send(before, "", usage()).await.is_err());
     assert_eq!(home.metric("tallyman_credentials_stale").await, Some(0.0));
 }
 

@@ -55,6 +55,11 @@ impl Folded {
         self.refusals.iter().enumerate().map(rejection).collect()
     }
 
+    /// How many events are rejected, as far as that is known.
+    pub(in crate::faces::ingest) fn rejected(&self) -> usize {
+        self.refusals.len()
+    }
+
     /// The product of each rejected event; `None` where it names none of ours.
     pub(in crate::faces::ingest) fn products_of_rejected(
         &self,

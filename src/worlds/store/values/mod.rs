@@ -10,6 +10,8 @@ mod journal;
 mod marks;
 mod record;
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::StoreError;
@@ -79,18 +81,23 @@ fn amount(stored: Option<StoredAmount>) -> u128 {
 }
 
 /// Where a stream's producer stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producer {
     pub sequence: u64,
     pub last_seen: Timestamp,
+    /// The client that alone may go on with its numbers. None for one that no named client has used.
+    pub owner: Option<Arc<str>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub struct StoredProducer {
     #[prost(uint64, tag = "1")]
     sequence: u64,
     #[prost(int64, tag = "2")]
     last_seen_millis: i64,
+    /// Empty for none, as in rows from before there were owners.
+    #[prost(string, tag = "3")]
+    owner: String,
 }
 
 impl Value for Producer {
@@ -98,12 +105,17 @@ impl Value for Producer {
     const WHAT: &'static str = "producer";
 
     fn to_stored(&self) -> StoredProducer {
-        StoredProducer { sequence: self.sequence, last_seen_millis: self.last_seen.millis() }
+        StoredProducer {
+            sequence: self.sequence,
+            last_seen_millis: self.last_seen.millis(),
+            owner: self.owner.as_deref().unwrap_or_default().to_owned(),
+        }
     }
 
     fn from_stored(stored: StoredProducer) -> Result<Self, String> {
         let last_seen = Timestamp::from_millis(stored.last_seen_millis);
-        Ok(Self { sequence: stored.sequence, last_seen })
+        let owner = Some(stored.owner).filter(|owner| !owner.is_empty()).map(Arc::from);
+        Ok(Self { sequence: stored.sequence, last_seen, owner })
     }
 }
 
@@ -219,6 +231,16 @@ mod tests {
         assert!(decode::<V>(&[]).is_err());
     }
 
+    #[test]
+    fn a_producer_from_before_there_were_owners_has_none() {
+        // Version 1; field 1: 9; field 2: 1 793 620 800 000 milliseconds.
+        let row = [1, 0x08, 9, 0x10, 0x80, 0xe4, 0x85, 0xe1, 0x99, 0x34];
+        let last_seen = Timestamp::from_seconds(1_793_620_800);
+        let producer = Producer { sequence: 9, last_seen, owner: None };
+        assert_eq!(decode::<Producer>(&row).unwrap(), producer);
+        assert_eq!(encode(&producer), row, "and is written as it was");
+    }
+
     fn identities() -> impl Strategy<Value = Identity> {
         let account_id = "[0-9]{12}".prop_map(Into::into);
         let license = ("[0-9]{12}", "[a-z0-9]{1,20}").prop_map(|(account_id, tail)| Identity::License {
@@ -320,8 +342,8 @@ mod tests {
         }
 
         #[test]
-        fn producers_and_numbers_round_trip(number: u128, sequence: u64) {
-            round_trips(&Producer { sequence, last_seen: Timestamp::from_millis(5) });
+        fn producers_and_numbers_round_trip(number: u128, sequence: u64, owner in proptest::option::of("\\PC{1,20}")) {
+            round_trips(&Producer { sequence, last_seen: Timestamp::from_millis(5), owner: owner.map(Arc::from) });
             round_trips(&Number(number));
             round_trips(&Text(number.to_string()));
         }

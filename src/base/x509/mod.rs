@@ -2,7 +2,16 @@
 //!
 //! Signatures are for rustls to check; what is read here has passed it, or is the agent's own.
 
+mod der;
+mod lists;
+
 use crate::domain::time::Timestamp;
+use der::{
+    BOOLEAN, DNS_NAME, Der, EXTENSIONS, IA5, INTEGER, OBJECT, OCTETS, PRINTABLE, SEQUENCE, SET, URI, UTF8,
+    VERSION, time,
+};
+
+pub use lists::{Authority, RevocationList};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -34,65 +43,8 @@ impl Certificate {
     }
 }
 
-const BOOLEAN: u8 = 0x01;
-const INTEGER: u8 = 0x02;
-const OCTETS: u8 = 0x04;
-const OBJECT: u8 = 0x06;
-const UTF8: u8 = 0x0c;
-const PRINTABLE: u8 = 0x13;
-const IA5: u8 = 0x16;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
-const DNS_NAME: u8 = 0x82;
-const URI: u8 = 0x86;
-
 const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 29, 17];
-
-/// What is left of a row of DER values.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The next value: its tag and its content. `None` at the end, or where the rest is no DER.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (tag, rest) = self.0.split_first()?;
-        let (first, rest) = rest.split_first()?;
-        let (length, rest) = if *first < 0x80 {
-            (usize::from(*first), rest)
-        } else {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            if digits.is_empty() || digits.len() > 4 {
-                return None;
-            }
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((*tag, content))
-    }
-
-    fn child(&mut self, expected: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(tag, _)| *tag == expected).map(|(_, content)| content)
-    }
-
-    fn inner(&mut self, expected: u8) -> Option<Self> {
-        self.child(expected).map(Self)
-    }
-
-    fn skip(&mut self, expected: u8) -> Option<()> {
-        self.child(expected).map(drop)
-    }
-
-    fn skip_if(&mut self, tag: u8) {
-        if self.0.first() == Some(&tag) {
-            self.next();
-        }
-    }
-}
 
 fn common_names(mut subject: Der<'_>, names: &mut Vec<String>) -> Option<()> {
     while let Some(mut attributes) = subject.inner(SET) {
@@ -128,29 +80,15 @@ fn text(bytes: &[u8]) -> Option<String> {
     String::from_utf8(bytes.to_vec()).ok().filter(|text| !text.is_empty())
 }
 
-/// `YYMMDDhhmmssZ`, or the same with four digits of the year.
-fn time((tag, value): (u8, &[u8])) -> Option<Timestamp> {
-    let digits = str::from_utf8(value).ok()?.strip_suffix('Z')?;
-    let (year, rest) = match tag {
-        UTC_TIME => {
-            let (year, rest) = digits.split_at_checked(2)?;
-            // RFC 5280: two digits of 50 and above are of the last century.
-            (format!("{}{year}", if year < "50" { "20" } else { "19" }), rest)
-        }
-        GENERALIZED_TIME => digits.split_at_checked(4).map(|(year, rest)| (year.to_owned(), rest))?,
-        _ => return None,
-    };
-    let part = |at: usize| rest.get(at..at + 2);
-    let (month, day, hour, minute, second) = (part(0)?, part(2)?, part(4)?, part(6)?, part(8)?);
-    format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z").parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        der::{GENERALIZED_TIME, UTC_TIME},
+        *,
+    };
 
     /// A value with its tag and length.
-    fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+    pub(super) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
         let length = content.len();
         let mut bytes = vec![tag];
         if length < 0x80 {
@@ -162,7 +100,7 @@ mod tests {
         bytes
     }
 
-    fn row(tag: u8, values: &[Vec<u8>]) -> Vec<u8> {
+    pub(super) fn row(tag: u8, values: &[Vec<u8>]) -> Vec<u8> {
         value(tag, &values.concat())
     }
 
