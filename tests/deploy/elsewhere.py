@@ -127,6 +127,8 @@ def ecs_never_runs_two_agents(_: Subject) -> None:
         (bounds["minimumHealthyPercent"], bounds["maximumPercent"]) == (0, 100),
         "the new task starts beside the old one",
     )
+    network = service["networkConfiguration"]["awsvpcConfiguration"]
+    expect(network["assignPublicIp"] == "DISABLED", "the task has an address that everyone reaches")
     expect(service["availabilityZoneRebalancing"] == "DISABLED", "rebalancing may start another task")
 
 
@@ -169,11 +171,29 @@ def iam_allows_the_calls_that_are_made_and_nothing_else(_: Subject) -> None:
     (statement,) = load("iam/assume-role-policy.json")["Statement"]
     expect("*" not in statement["Resource"], "any role may be assumed")
     calls = set(model("sts").operation_names) | {"TagSession"}
-    for file in ("trust-policy.json", "irsa-trust-policy.json", "pod-identity-trust-policy.json"):
+    for file, (principal, conditions) in TRUST.items():
         for action in allowed(file):
             expect(action.removeprefix("sts:") in calls, f"{file}: there is no {action}")
         (statement,) = load(f"iam/{file}")["Statement"]
-        expect(bool(statement["Condition"]["StringEquals"]), f"{file}: no condition")
+        expect(statement["Principal"] == principal, f"{file}: {statement['Principal']} may assume the role")
+        asked = {kind: set(keys) for kind, keys in statement["Condition"].items()}
+        expect(asked == {"StringEquals": conditions}, f"{file}: under {asked} alone")
+        values = statement["Condition"]["StringEquals"].values()
+        expect(all(value and "*" not in value for value in values), f"{file}: {list(values)}")
+
+
+# Who may assume a role, and by what else they are known.
+TRUST = {
+    "trust-policy.json": ({"AWS": "arn:aws:iam::AGENT_ACCOUNT_ID:role/AGENT_ROLE_NAME"}, {"sts:ExternalId"}),
+    "irsa-trust-policy.json": (
+        {"Federated": "arn:aws:iam::AGENT_ACCOUNT_ID:oidc-provider/OIDC_PROVIDER"},
+        {"OIDC_PROVIDER:aud", "OIDC_PROVIDER:sub"},
+    ),
+    "pod-identity-trust-policy.json": (
+        {"Service": "pods.eks.amazonaws.com"},
+        {"aws:RequestTag/kubernetes-namespace", "aws:RequestTag/kubernetes-service-account"},
+    ),
+}
 
 
 def allowed(file: str) -> set[str]:
@@ -204,12 +224,39 @@ def systemd_takes_the_unit(subject: Subject) -> None:
 
 def the_unit_is_hardened_as_systemd_counts_it(_: Subject) -> None:
     output("systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSURE}", UNIT)
+    filters = re.findall(r"^SystemCallFilter=(.*)$", UNIT.read_text(), re.MULTILINE)
+    expect(filters == ["@system-service", "~@privileged @resources"], f"{filters}")
+    unit = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
+    for key, value in HARDENED.items():
+        expect(unit.get(key) == value, f"{key} is {unit.get(key)}")
+
+
+# What systemd's own count gives little for, and this unit needs: others must not read usage or keys, and no one may gain
+# by the agent what they do not have.
+HARDENED = {
+    "User": "tallyman",
+    "UMask": "0077",
+    "StateDirectoryMode": "0700",
+    "RuntimeDirectoryMode": "0750",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+}
 
 
 def the_unit_stops_in_time_and_restarts_only_what_a_restart_may_mend(_: Subject) -> None:
     unit = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
     expect(int(unit["TimeoutStopSec"]) >= seconds_of_the_drain() + 5, "it is killed before it is done")
     expect(unit["RestartPreventExitStatus"].split() == ["64", "74"], unit["RestartPreventExitStatus"])
+    expect((unit["Restart"], unit["StartLimitIntervalSec"]) == ("on-failure", "0"), "it is given up on")
+    expect(unit["KillSignal"] == "SIGTERM", f"{unit['KillSignal']} leaves no time to drain")
+    limits = (ROOT / "src/base/config/parse.rs").read_text()
+    (connections,) = re.findall(r'"max_connections", ([\d_]+)', limits)
+    expect(int(unit["LimitNOFILE"]) >= int(connections) + 1000, "too few files for connections and the store")
     codes = (ROOT / "src/faces/cli/exit.rs").read_text()
     expect("64" in codes and "74" in codes, "the exit codes are others")
     expect(unit["StateDirectory"] == "tallyman", "the data folder is not the default one")

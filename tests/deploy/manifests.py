@@ -143,6 +143,10 @@ def every_agent_has_a_read_only_root_limits_and_no_token_of_kubernetes(_: Subjec
         expect(pod.get("automountServiceAccountToken") is False, f"{name} is given a token")
         writable = [mount["mountPath"] for mount in agent["volumeMounts"] if not mount.get("readOnly")]
         expect(set(writable) <= {"/var/lib/tallyman", "/run/tallyman"}, f"{name} may write {writable}")
+        expect("/var/lib/tallyman" in writable, f"{name}: what is not billed yet is not on the volume")
+        for volume in pod["volumes"]:
+            mode = volume.get("secret", {}).get("defaultMode", 0 if "secret" not in volume else 0o644)
+            expect(mode & 0o007 == 0, f"{name}: {volume['name']} has keys that everyone may read ({mode:o})")
 
 
 def every_agent_has_the_user_of_the_image(_: Subject) -> None:
@@ -235,6 +239,19 @@ def operators_read_that_one_agent_owns_a_products_customers(_: Subject) -> None:
         expect(told, f"{file} does not say it")
 
 
+# Names are looked up, and AWS is called.
+WAYS_OUT = {("UDP", 53), ("TCP", 53), ("TCP", 443)}
+
+
+def named(name: str, peers: list[Manifest]) -> None:
+    """Those who are let in are picked by labels: neither everyone nor an address."""
+    expect(bool(peers), f"{name}: everyone is let in")
+    for peer in peers:
+        expect(set(peer) <= {"podSelector", "namespaceSelector"}, f"{name}: {peer} is let in")
+        for selector in peer.values():
+            expect(bool(selector.get("matchLabels") or selector.get("matchExpressions")), f"{name}: {peer} is let in")
+
+
 def network_policies_and_disruption_budgets_are_for_the_agents_pods(_: Subject) -> None:
     for source in ("overlays/statefulset", "overlays/shared-agent", "helm/tallyman"):
         manifests = all_manifests()[source]
@@ -249,9 +266,31 @@ def network_policies_and_disruption_budgets_are_for_the_agents_pods(_: Subject) 
             for what, selector in (("policy", policy["podSelector"]), ("budget", budget["selector"])):
                 expect(selector["matchLabels"].items() <= labels, f"{name}: the {what} is for other pods")
             expect(policy["policyTypes"] == ["Ingress", "Egress"], f"{name}: {policy['policyTypes']}")
-            open_to_all = [rule for rule in policy["ingress"] if not rule.get("from")]
-            ports = [port["port"] for rule in open_to_all for port in rule["ports"]]
-            expect(not {"grpc", "tallyman-admin"} & set(ports), f"{name}: everyone reaches {ports}")
+            agents_ports = {"grpc", "tallyman-admin"}
+            for rule in policy["ingress"]:
+                ports = {port["port"] for port in rule.get("ports", [])}
+                expect(bool(ports), f"{name}: {rule} opens every port")
+                if ports & agents_ports:
+                    expect(len(ports) == 1, f"{name}: who reaches one of {sorted(ports)} reaches the others")
+                    named(name, rule.get("from", []))
+            if source == "overlays/shared-agent":
+                sends = next(pod for it, pod, _ in pods() if it.endswith("Deployment application"))
+                labels_of_the_application = sends["spec"]["template"]["metadata"]["labels"].items()
+                (rule,) = (rule for rule in policy["ingress"] if rule["ports"] == [{"port": "grpc"}])
+                expect(
+                    any(
+                        peer.get("podSelector", {}).get("matchLabels", {}).items() <= labels_of_the_application
+                        for peer in rule["from"]
+                    ),
+                    "the example's application is not let in",
+                )
+            for rule in policy["egress"]:
+                ports = {(port["protocol"], port["port"]) for port in rule.get("ports", [])}
+                local = [{"ipBlock": {"cidr": "169.254.170.23/32"}}]
+                expect(bool(ports), f"{name}: {rule} lets the agent reach every port")
+                expect(ports <= WAYS_OUT or rule.get("to") == local, f"{name}: the agent may reach {rule}")
+            out = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
+            expect(WAYS_OUT <= out, f"{name}: the agent does not reach AWS: {sorted(out)}")
             expect(budget["maxUnavailable"] == 1, f"{name}: a node could not be drained")
 
 
@@ -283,10 +322,59 @@ def probes_ask_for_paths_that_the_admin_port_has(_: Subject) -> None:
                 listens == f"0.0.0.0:{ports[probe['port']]}",
                 f"{name}: {key} asks at a port without a listener",
             )
+        for key in {"startupProbe", "readinessProbe"} & set(probes):
+            expect(probes[key]["path"] == "/readyz", f"{name}: {key} passes before usage is taken")
+        expect(
+            "restartPolicy" in agent or "readinessProbe" in probes, f"{name}: the Service leads to it too soon"
+        )
         expect(
             probes["livenessProbe"]["path"] == "/livez",
             f"{name}: a failed disk would make it restart for ever",
         )
+
+
+def services_lead_to_the_agent(_: Subject) -> None:
+    for source in ("overlays/shared-agent", "helm/tallyman"):
+        (workload, agent) = next((it[1], it[3]) for it in agents() if it[0].startswith(f"{source}: "))
+        service = next(it for it in all_manifests()[source] if it["kind"] == "Service")
+        expect(service["metadata"]["name"] == workload["spec"]["serviceName"], f"{source}: another name")
+        labels = workload["spec"]["template"]["metadata"]["labels"].items()
+        expect(service["spec"]["selector"].items() <= labels, f"{source}: the Service is for other pods")
+        (port,) = service["spec"]["ports"]
+        listens = {entry["name"]: entry.get("value") for entry in agent["env"]}["TALLYMAN__GRPC__LISTEN"]
+        ports = {it["name"]: it["containerPort"] for it in agent["ports"]}
+        expect(
+            listens == f"0.0.0.0:{ports.get(port['targetPort'])}", f"{source}: the Service leads to {port['targetPort']}"
+        )
+
+
+def pod_monitors_scrape_the_admin_port_for_the_job_of_the_alerts(_: Subject) -> None:
+    own = documents((DEPLOY / "prometheus/podmonitor.yaml").read_text())[0]["spec"]
+    charts = next(it for it in all_manifests()["helm/tallyman"] if it["kind"] == "PodMonitor")["spec"]
+    for name, workload, _pod, agent in agents():
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        for monitor in [own, charts] if name.startswith("helm/tallyman: ") else [own]:
+            (endpoint,) = monitor["podMetricsEndpoints"]
+            ports = {port["name"]: port["containerPort"] for port in agent["ports"]}
+            expect(ports.get(endpoint["port"]) == 7451, f"{name}: {endpoint['port']} is not the admin port")
+            expect(endpoint["path"] == "/metrics", f"{name}: {endpoint['path']}")
+            expect({"targetLabel": "job", "replacement": "tallyman"} in endpoint["relabelings"], f"{name}: another job")
+            selector = monitor["selector"]
+            keys = {it["key"] for it in selector.get("matchExpressions", []) if it["operator"] == "Exists"}
+            expect(
+                selector.get("matchLabels", {}).items() <= labels.items() and keys <= set(labels),
+                f"{name}: its pods are not scraped",
+            )
+
+
+def the_role_of_aws_is_that_of_the_agents_service_account(_: Subject) -> None:
+    for source in ("overlays/shared-agent", "helm/tallyman"):
+        pod = next(it[2] for it in agents() if it[0].startswith(f"{source}: "))
+        account = next(it for it in all_manifests()[source] if it["kind"] == "ServiceAccount")
+        expect(pod.get("serviceAccountName") == account["metadata"]["name"], f"{source}: another service account")
+        role = account["metadata"]["annotations"].get("eks.amazonaws.com/role-arn", "")
+        expect(role.startswith("arn:aws:iam::"), f"{source}: no role")
+        expect(account.get("automountServiceAccountToken") is False, f"{source}: its pods are given a token")
 
 
 def sidecars_are_native_ones(_: Subject) -> None:
@@ -422,6 +510,9 @@ CHECKS = [
     network_policies_and_disruption_budgets_are_for_the_agents_pods,
     grace_periods_leave_the_agent_its_drain,
     probes_ask_for_paths_that_the_admin_port_has,
+    services_lead_to_the_agent,
+    pod_monitors_scrape_the_admin_port_for_the_job_of_the_alerts,
+    the_role_of_aws_is_that_of_the_agents_service_account,
     sidecars_are_native_ones,
     helms_sidecar_is_that_of_kustomize,
     the_chart_is_the_shared_agent_of_kustomize,

@@ -58,6 +58,10 @@ def rules_and_scrape_configuration_are_valid(_: Subject) -> None:
     output(promtool(), "check", "config", DEPLOY / "prometheus/scrape.yaml")
     (scrape,) = yaml.safe_load((DEPLOY / "prometheus/scrape.yaml").read_text())["scrape_configs"]
     expect(scrape["job_name"] == "tallyman", "the alerts look for the job tallyman")
+    (admin,) = re.findall(r'"admin".*?"listen", "([\d.:]+)"', (ROOT / "src/base/config/parse.rs").read_text(), re.DOTALL)
+    asked = [target for group in scrape["static_configs"] for target in group["targets"]]
+    expect(asked == [admin], f"{asked} is asked, and the agent tells at {admin}")
+    expect(scrape.get("metrics_path", "/metrics") == "/metrics", f"{scrape}")
 
 
 def alerts_fire_when_they_must_and_only_then(_: Subject) -> None:
@@ -73,6 +77,23 @@ def every_alert_is_tested_to_fire_and_to_be_silent(_: Subject) -> None:
             seen.setdefault(name[1], set()).add(check["exp_samples"][0]["value"] > 0)
     for rule in alerts():
         expect(seen.get(rule["alert"]) == {True, False}, f"{rule['alert']}: {seen.get(rule['alert'])}")
+
+
+# Money is at risk within hours, or nothing is counted.
+CRITICAL = {
+    "TallymanDown",
+    "TallymanStoreFailed",
+    "TallymanDeadlineImminent",
+    "TallymanNoSuccess",
+    "TallymanConflict",
+    "TallymanClock",
+    "TallymanDiskFull",
+}
+
+
+def someone_is_woken_for_what_cannot_wait_and_for_nothing_else(_: Subject) -> None:
+    wakes = {rule["alert"] for rule in alerts() if rule["labels"]["severity"] == "critical"}
+    expect(wakes == CRITICAL, f"{sorted(wakes ^ CRITICAL)}")
 
 
 def the_prometheus_rule_and_the_charts_copy_are_the_same_alerts(_: Subject) -> None:
@@ -154,6 +175,34 @@ def alerts_ask_for_reasons_and_results_that_exist(_: Subject) -> None:
         for label, value in re.findall(r'(\w+)!?="(\w+)"', query):
             known = f'"{value}"' in source or (label, value) == ("job", "tallyman")
             expect(known, f"{where} asks for {label} {value}")
+
+
+@cache
+def labels() -> dict[str, set[str]]:
+    """The labels of each metric, by its name in the source."""
+    source = (ROOT / "src/base/metrics.rs").read_text()
+    names = dict(re.findall(r'^const ([A-Z_]+): &str = "(tallyman_\w+)";', source, re.MULTILINE))
+    found: dict[str, set[str]] = {name: set() for name in names.values()}
+    for constant, rest in re.findall(r"(?:gauge|counter|histogram)!\(\s*([A-Z_]+)(?=((?:(?!\w!\()[^;])*))", source):
+        found[names[constant]] |= set(re.findall(r'"(\w+)" =>', rest))
+    return found
+
+
+def every_query_asks_for_labels_that_its_metrics_have(_: Subject) -> None:
+    expect(labels()["tallyman_records_held"] == {"product", "reason"}, f"{labels()}")
+    of_prometheus = {"job", "instance", "le"}
+    for where, query in [(rule["alert"], rule["expr"]) for rule in alerts()] + list(queries()):
+        for name, inside in re.findall(r"\b(tallyman_\w+|up)\{([^}]*)\}", query):
+            has = labels().get(re.sub(r"_(bucket|sum|count)$", "", name)) or labels().get(name, set())
+            asked = set(re.findall(r"(\w+)\s*[!=]~?=?\s*\"", inside))
+            expect(asked <= has | of_prometheus, f"{where}: {name} has no {sorted(asked - has - of_prometheus)}")
+        known = set().union(of_prometheus, *(labels()[name] for name in labels() if name in query))
+        grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\b(?:by|on|without|ignoring) ?\(([^)]*)\)", query))))
+        expect(grouped <= known, f"{where} groups by {sorted(grouped - known)}")
+    for rule in alerts():
+        known = set().union(of_prometheus, *(labels()[name] for name in labels() if name in rule["expr"]))
+        shown = set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values())))
+        expect(shown <= known, f"{rule['alert']} shows {sorted(shown - known)}")
 
 
 # --- The dashboard ---------------------------------------------------------------------------------------
@@ -245,11 +294,13 @@ CHECKS = [
     rules_and_scrape_configuration_are_valid,
     alerts_fire_when_they_must_and_only_then,
     every_alert_is_tested_to_fire_and_to_be_silent,
+    someone_is_woken_for_what_cannot_wait_and_for_nothing_else,
     the_prometheus_rule_and_the_charts_copy_are_the_same_alerts,
     every_query_of_the_dashboard_is_promql,
     every_query_names_only_metrics_that_exist,
     every_metric_is_shown_on_the_dashboard,
     alerts_ask_for_reasons_and_results_that_exist,
+    every_query_asks_for_labels_that_its_metrics_have,
     grafanas_own_model_knows_everything_in_the_dashboard,
     panels_have_numbers_of_their_own_and_do_not_overlap,
     every_alert_has_its_section_in_the_runbook,

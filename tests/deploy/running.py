@@ -113,29 +113,33 @@ def the_socket_is_open_to_the_group_of_the_pod(subject: Subject) -> None:
     expect(mode == 0o660, f"the socket's mode is {mode:o}")
 
 
-def the_shared_agent_answers_only_clients_with_a_certificate(subject: Subject) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        keys = folder / "etc/tallyman-tls"
-        keys.mkdir(parents=True)
-        authority = Authority(keys / "ca.crt")
-        authority.issue(keys / "tls.crt", keys / "tls.key", "localhost")
-        with running(subject, all_manifests()["overlays/shared-agent"], folder) as environment:
-            port = environment["TALLYMAN__GRPC__LISTEN"].split(":")[1]
-            ask = [
-                subject.tallyman,
-                "status",
-                "--address",
-                f"https://localhost:{port}",
-                "--ca-file",
-                keys / "ca.crt",
-            ]
-            certificate = ["--cert-file", keys / "tls.crt", "--key-file", keys / "tls.key"]
-            expect("takes usage" in output(*ask, *certificate, env=clean_environment()), "no answer")
-            refused(*ask, env=clean_environment())
-            inside = environment | {"TALLYMAN_ADDRESS": f"https://localhost:{port}"}
-            said = output(subject.tallyman, "status", env=clean_environment(**inside))
-            expect("takes usage" in said, "an operator in the pod gets no answer")
+def shared_agents_answer_only_clients_with_a_certificate(subject: Subject) -> None:
+    for source in ("overlays/shared-agent", "helm/tallyman"):
+        with tempfile.TemporaryDirectory() as folder:
+            answers_only_clients_with_a_certificate(subject, source, Path(folder))
+
+
+def answers_only_clients_with_a_certificate(subject: Subject, source: str, folder: Path) -> None:
+    keys, token = folder / "etc/tallyman-tls", folder / "etc/tallyman-token/token"
+    keys.mkdir(parents=True)
+    token.parent.mkdir()
+    token.write_text("s3cret")
+    authority = Authority(keys / "ca.crt")
+    authority.issue(keys / "tls.crt", keys / "tls.key", "localhost")
+    with running(subject, all_manifests()[source], folder) as environment:
+        port = environment["TALLYMAN__GRPC__LISTEN"].split(":")[1]
+        address = f"https://localhost:{port}"
+        ask = [subject.tallyman, "status", "--address", address, "--ca-file", keys / "ca.crt"]
+        has_token = "TALLYMAN__GRPC__TOKEN_FILE" in environment
+        with_token = [*ask, "--token-file", token] if has_token else ask
+        certificate = ["--cert-file", keys / "tls.crt", "--key-file", keys / "tls.key"]
+        expect("takes usage" in output(*with_token, *certificate, env=clean_environment()), f"{source}: no answer")
+        refused(*with_token, env=clean_environment())
+        if has_token:
+            refused(*ask, *certificate, env=clean_environment())
+        inside = environment | {"TALLYMAN_ADDRESS": address}
+        said = output(subject.tallyman, "status", env=clean_environment(**inside))
+        expect("takes usage" in said, f"{source}: an operator in the pod gets no answer")
 
 
 CLIENTS = """
@@ -205,7 +209,7 @@ CHECKS = [
     the_agent_takes_every_configuration_here,
     the_sidecar_runs_as_its_manifest_says,
     the_socket_is_open_to_the_group_of_the_pod,
-    the_shared_agent_answers_only_clients_with_a_certificate,
+    shared_agents_answer_only_clients_with_a_certificate,
     the_chart_tells_clients_apart_as_its_example_of_a_configuration_says,
 ]
 

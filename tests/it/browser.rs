@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, binary, get},
+    clock_at,
     events::{ACME, event, record},
     eventually,
     python::python,
@@ -56,6 +57,33 @@ async fn the_page_lets_nothing_in_and_tells_machines_the_same() {
     assert_eq!(summary["hours"].as_array().unwrap().len(), 48);
     assert_eq!(summary["products"][0]["dimensions"][0]["open"], "3");
     assert!(!summary.to_string().contains(ACME));
+}
+
+/// A customer whose usage waits: on the page where that is asked for, and nowhere else.
+#[tokio::test]
+async fn a_customer_whose_usage_waits_is_named_only_where_it_is_asked_for() {
+    for shows in ["false", "true"] {
+        let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, Some(clock_at("2026-11-22T10:58:00Z", 240.0)));
+        home.set("ADMIN__SHOW_CUSTOMERS", shows);
+        home.set("HOUR__GRACE", "0s");
+        let _agent = home.start().await;
+        record(&home, vec![event(ACME, "requests", 3, "")]).await.unwrap();
+        eventually("its record waits", async || {
+            (home.metric("tallyman_records_unsent{").await > Some(0.0)).then_some(())
+        })
+        .await;
+        let mut page = String::new();
+        eventually("the page shows that it waits", async || {
+            page = get(&home.admin, "/").await.unwrap();
+            page.contains("wait for AWS").then_some(())
+        })
+        .await;
+        assert_eq!(page.contains(ACME), shows == "true", "{page}");
+        for machine in ["/api/summary", "/metrics"] {
+            let told = get(&home.admin, machine).await.unwrap();
+            assert!(!told.contains(ACME), "{machine}: {told}");
+        }
+    }
 }
 
 /// Opens the stream of updates; the first bytes of the answer.

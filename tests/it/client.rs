@@ -14,11 +14,14 @@ use tallyman::{
 };
 use tokio::time::timeout;
 
-use crate::support::{
-    agent::{ACCOUNT_PRODUCT, Home, signal},
-    clock_at,
-    events::{ACME, GLOBEX, Sums, billed_units, event},
-    eventually, fast_clock, sandbox,
+use crate::{
+    security::{issue, require_certificates},
+    support::{
+        agent::{ACCOUNT_PRODUCT, Home, signal},
+        clock_at,
+        events::{ACME, GLOBEX, Sums, billed_units, event},
+        eventually, fast_clock, sandbox,
+    },
 };
 
 /// Longer than anything here takes, on a disk that is busy with something else.
@@ -67,18 +70,25 @@ async fn events_are_acknowledged_and_rejections_come_back() {
     let home = agent_without_aws();
     let _agent = home.start().await;
     let (client, reports) = open(settings(&home, "app"));
+    let unknown = |number: u64| event(ACME, "no such dimension", number, &format!("its own id {number}"));
+    let mut bad = Vec::new();
     for quantity in 1..=1000 {
         client.record(usage(ACME, quantity)).await.unwrap();
+        if quantity % 100 == 50 {
+            bad.push(unknown(quantity));
+            client.try_record(unknown(quantity)).unwrap();
+        }
     }
-    let unknown = event(ACME, "no such dimension", 1, "its own id");
-    client.try_record(unknown.clone()).unwrap();
     timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
-    assert_eq!((client.unacknowledged(), client.totals().accepted, client.totals().rejected), (0, 1000, 1));
-    let [Report::Rejected { event, reason: Reason::UnknownDimension, message }] = &reports.take()[..] else {
-        panic!("the rejection was not reported");
-    };
-    assert_eq!(**event, unknown, "with the id that it had");
-    assert!(message.contains("no such dimension"), "{message}");
+    assert_eq!((client.unacknowledged(), client.totals().accepted, client.totals().rejected), (0, 1000, 10));
+    let rejected = reports.take().into_iter().map(|report| match report {
+        Report::Rejected { event, reason: Reason::UnknownDimension, message } => {
+            assert!(message.contains("no such dimension"), "{message}");
+            *event
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(rejected.collect::<Vec<_>>(), bad, "each with the id that it had");
     assert_eq!(open_requests(&home).await, 500_500);
     let large = UsageEvent { subject: "x".repeat(20_000), ..usage(ACME, 1) };
     assert_eq!(client.record(large).await.unwrap_err().why, Why::TooLarge);
@@ -350,7 +360,7 @@ async fn a_socket_and_a_token_lead_to_the_agent_and_ids_count_once() {
     std::fs::write(&token, "s3cret\n").unwrap();
     home.set("GRPC__LISTEN", &format!("unix:{}", socket.display()));
     home.set("GRPC__TOKEN_FILE", token.to_str().unwrap());
-    let _agent = home.start().await;
+    let agent = home.start().await;
     let mut with = settings(&home, "app");
     with.access.address = format!("unix:{}", socket.display()).parse().unwrap();
     with.give_up_after = Duration::from_millis(500);
@@ -359,11 +369,47 @@ async fn a_socket_and_a_token_lead_to_the_agent_and_ids_count_once() {
     let left = timeout(PATIENCE, refused.flush()).await.unwrap().unwrap_err();
     assert!(left.to_string().contains("token"), "{left}");
 
-    with.access.token_file = Some(token);
+    with.access.token_file = Some(token.clone());
     let (client, _) = open(with);
     for id in ["a", "b", "a"] {
         client.record(event(ACME, "requests", 1, id)).await.unwrap();
     }
     client.flush().await.unwrap();
     assert_eq!((client.totals().accepted, client.totals().duplicates), (2, 1));
+
+    // The token is changed, and so the agent is started anew: an application need not be.
+    agent.kill();
+    std::fs::write(&token, "fresh").unwrap();
+    let _agent = home.start().await;
+    client.record(usage(ACME, 1)).await.unwrap();
+    timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
+    assert_eq!(client.totals().accepted, 3);
+}
+
+/// Over TLS, to an agent that asks for a certificate; one that another authority vouches for is not talked to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_leads_to_the_agent_and_only_to_the_right_one() {
+    let mut home = agent_without_aws();
+    issue(home.path(), "ca", &["server", "app"]);
+    issue(home.path(), "other", &[]);
+    require_certificates(&mut home, "server", "ca");
+    let _agent = home.start().await;
+    let port = home.grpc.rsplit_once(':').unwrap().1;
+    let mut with = settings(&home, "app");
+    with.access.address = format!("https://localhost:{port}").parse().unwrap();
+    with.give_up_after = Duration::from_millis(500);
+    let file = |name: &str| Some(home.path().join(name));
+    let sent = async |settings: Settings| {
+        let (client, _) = open(settings);
+        client.record(usage(ACME, 1)).await.unwrap();
+        timeout(PATIENCE, client.flush()).await.unwrap().map_err(|left| left.to_string())
+    };
+    with.access.ca_file = file("ca.crt");
+    assert!(sent(with.clone()).await.is_err(), "without a certificate of its own");
+    (with.access.cert_file, with.access.key_file) = (file("app.crt"), file("app.key"));
+    sent(with.clone()).await.unwrap();
+    with.access.ca_file = file("other.crt");
+    let fault = sent(with).await.unwrap_err();
+    assert!(fault.contains("certificate"), "{fault}");
+    assert_eq!(home.metric("tallyman_events_total{result=\"accepted\"").await, Some(1.0));
 }

@@ -10,6 +10,7 @@ mod audit;
 mod bench;
 mod browser;
 mod client;
+mod client_alone;
 mod clock;
 mod contract;
 mod deploy;

@@ -181,7 +181,12 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, poll_fn};
+
+    use http_body::Body as _;
     use proptest::prelude::*;
+    use tokio::sync::mpsc;
+    use tonic::Code;
 
     use super::*;
 
@@ -206,5 +211,61 @@ mod tests {
                 at = next;
             }
         }
+    }
+
+    /// What a test hands over, when it does.
+    struct Handed(mpsc::Receiver<Bytes>);
+
+    impl http_body::Body for Handed {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        }
+    }
+
+    /// Two messages of six bytes in pieces, with a pause after each piece; how many pieces came in time.
+    async fn pieces_in_time(awaited: Awaited, pauses: [u64; 4]) -> usize {
+        let (hand, handed) = mpsc::channel(4);
+        let mut timely = Timely::new(Body::new(Handed(handed)), awaited, Duration::from_secs(10));
+        let pieces: [&[u8]; 4] = [&[0, 0], &[0, 0, 1, 7], &[0, 0], &[0, 0, 1, 7]];
+        let sending = async {
+            for (piece, pause) in pieces.into_iter().zip(pauses) {
+                hand.try_send(Bytes::from_static(piece)).unwrap();
+                sleep(Duration::from_secs(pause)).await;
+            }
+            drop(hand);
+        };
+        let reading = async {
+            let mut read = 0;
+            while let Some(frame) = poll_fn(|context| Pin::new(&mut timely).poll_frame(context)).await {
+                if let Err(status) = frame {
+                    assert_eq!(status.code(), Code::DeadlineExceeded);
+                    break;
+                }
+                read += 1;
+            }
+            read
+        };
+        tokio::select! {
+            biased;
+            read = reading => read,
+            () = async { sending.await; pending().await } => unreachable!("it ends by reading"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_message_of_a_stream_has_its_time_and_a_request_as_a_whole() {
+        let stream = Awaited::RestOfMessage;
+        assert_eq!(pieces_in_time(stream, [6, 60, 6, 60]).await, 4, "it may rest between messages");
+        assert_eq!(pieces_in_time(stream, [6, 0, 6, 0]).await, 4, "and each has its own time");
+        assert_eq!(pieces_in_time(stream, [11, 0, 0, 0]).await, 1);
+        assert_eq!(pieces_in_time(stream, [0, 60, 11, 0]).await, 3);
+        assert_eq!(pieces_in_time(Awaited::Whole, [3, 3, 3, 0]).await, 4);
+        assert_eq!(pieces_in_time(Awaited::Whole, [4, 4, 4, 0]).await, 3);
     }
 }

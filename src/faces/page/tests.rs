@@ -207,6 +207,29 @@ fn a_deadline_counts_down_and_becomes_urgent_as_the_alerts_do() {
 }
 
 #[test]
+fn of_several_deadlines_the_nearest_counts_down() {
+    let mut snapshot = outage();
+    let (mut sooner, summary) = (snapshot.products[0].clone(), snapshot.summary.products[0].clone());
+    (sooner.code, sooner.deadline) = ("sooner".into(), Some(at("2026-11-22T13:20:30Z")));
+    snapshot.products.push(sooner);
+    snapshot.products.push(snapshot.products[0].clone());
+    snapshot.summary.products.extend([summary.clone(), summary]);
+    let page = html::document(&snapshot);
+    assert!(page.contains("<b>1:10:30</b>") && page.contains("what waits of sooner until 13:20"), "{page}");
+    assert_eq!(json::of(&snapshot)["nearest_deadline"], "2026-11-22T13:20:30Z");
+    assert_eq!(says(&snapshot).0, Level::Bad);
+}
+
+#[test]
+fn events_without_room_ask_for_a_person() {
+    let mut snapshot = healthy();
+    snapshot.beats[7].refused = 1200;
+    let page = html::document(&snapshot);
+    assert!(page.contains("1,200 events found no room"), "{page}");
+    assert!(!html::document(&healthy()).contains("found no room"));
+}
+
+#[test]
 fn each_hour_of_two_days_has_a_cell_a_row_and_its_place_in_the_legend() {
     let page = html::document(&healthy());
     assert_eq!(page.matches("<i class=\"h accepted\" title=").count(), 40);

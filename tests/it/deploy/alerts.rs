@@ -187,6 +187,10 @@ async fn events_for_which_there_is_no_room_fire() {
     let metrics = told(&home, |metrics| metrics.get(refused) > 0.0).await;
     assert!((metrics.get(refused) - events).abs() < 1.0, "{events} events were refused: {}", metrics.0);
     fire(&home, metrics, &["TallymanBackPressure"]).await;
+    eventually("the page tells it, too", async || {
+        home.admin("/").await?.contains("found no room").then_some(())
+    })
+    .await;
 }
 
 /// A disk of its own for the agent, in memory, with all but `free` of its 96 MiB taken.

@@ -35,6 +35,9 @@ claims! {
         network_policies_and_disruption_budgets_are_for_the_agents_pods
         grace_periods_leave_the_agent_its_drain
         probes_ask_for_paths_that_the_admin_port_has
+        services_lead_to_the_agent
+        pod_monitors_scrape_the_admin_port_for_the_job_of_the_alerts
+        the_role_of_aws_is_that_of_the_agents_service_account
         sidecars_are_native_ones
         helms_sidecar_is_that_of_kustomize
         the_chart_is_the_shared_agent_of_kustomize
@@ -44,18 +47,20 @@ claims! {
         the_agent_takes_every_configuration_here
         the_sidecar_runs_as_its_manifest_says
         the_socket_is_open_to_the_group_of_the_pod
-        the_shared_agent_answers_only_clients_with_a_certificate
+        shared_agents_answer_only_clients_with_a_certificate
         the_chart_tells_clients_apart_as_its_example_of_a_configuration_says
     }
     monitoring {
         rules_and_scrape_configuration_are_valid
         alerts_fire_when_they_must_and_only_then
         every_alert_is_tested_to_fire_and_to_be_silent
+        someone_is_woken_for_what_cannot_wait_and_for_nothing_else
         the_prometheus_rule_and_the_charts_copy_are_the_same_alerts
         every_query_of_the_dashboard_is_promql
         every_query_names_only_metrics_that_exist
         every_metric_is_shown_on_the_dashboard
         alerts_ask_for_reasons_and_results_that_exist
+        every_query_asks_for_labels_that_its_metrics_have
         grafanas_own_model_knows_everything_in_the_dashboard
         panels_have_numbers_of_their_own_and_do_not_overlap
         every_alert_has_its_section_in_the_runbook

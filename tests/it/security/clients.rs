@@ -3,20 +3,19 @@
 use std::fs;
 
 use tallyman::base::proto::{
-    CloseCustomerRequest, Customer, DecideHeldRequest, GetCustomerRequest, GetSummaryRequest,
-    ListCustomersRequest, PutCustomerRequest, RecordRequest, RecordStreamRequest, UsageEvent,
-    customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
-    rejection::Reason, usage_service_client::UsageServiceClient,
+    AuditRequest, CloseCustomerRequest, Customer, DecideHeldRequest, GetCustomerRequest, GetSummaryRequest,
+    ListCustomersRequest, ListHeldRequest, ListRecordsRequest, PutCustomerRequest, RecordRequest,
+    RecordStreamRequest, UsageEvent, customer_service_client::CustomerServiceClient,
+    ledger_service_client::LedgerServiceClient, rejection::Reason, usage_service_client::UsageServiceClient,
 };
 use tokio_stream::StreamExt;
 use tonic::{
-    Code, Request, Status,
+    Code, Status,
     codegen::InterceptedService,
-    service::Interceptor,
     transport::{Channel, Endpoint},
 };
 
-use super::{NOWHERE, connect, issue, require_certificates, send};
+use super::{Bearer, NOWHERE, connect, issue, require_certificates, send};
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Agent, Home, binary},
     events::{ACME, GLOBEX, event},
@@ -35,19 +34,7 @@ fn of(product: &str, event: UsageEvent) -> UsageEvent {
     UsageEvent { product: product.to_owned(), ..event }
 }
 
-#[derive(Clone)]
-struct Bearer(&'static str);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if !self.0.is_empty() {
-            request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
-        }
-        Ok(request)
-    }
-}
-
-/// An agent with three clients, each with the token of its name.
+/// An agent with four clients, each with the token of its name.
 struct House {
     /// First, so that it ends before its folder is looked at.
     _agent: Agent,
@@ -58,7 +45,7 @@ struct House {
 impl House {
     async fn open() -> Self {
         let home = Home::new("", NOWHERE, None);
-        for name in ["app", "desk", "root"] {
+        for name in ["app", "desk", "clerk", "root"] {
             fs::write(home.path().join(name), format!("{name}-t0ken")).unwrap();
         }
         let folder = home.path().display();
@@ -73,6 +60,11 @@ impl House {
             name = "desk"
             token_file = "{folder}/desk"
             products = ["prod-sandbox"]
+            roles = ["customers"]
+            [[grpc.client]]
+            name = "clerk"
+            token_file = "{folder}/clerk"
+            customers = ["{ACME}"]
             roles = ["customers"]
             [[grpc.client]]
             name = "root"
@@ -163,9 +155,17 @@ async fn an_applications_token_does_not_write_off_what_is_owed() {
     for token in ["app-t0ken", "desk-t0ken"] {
         let decided = house.ledger(token).decide_held(DecideHeldRequest::default()).await;
         assert_eq!(code(decided), Code::PermissionDenied, "{token}");
-        let summary = house.ledger(token).get_summary(GetSummaryRequest {}).await;
-        assert_eq!(code(summary), Code::PermissionDenied, "{token}");
+        let mut ledger = house.ledger(token);
+        let seen = [
+            code(ledger.get_summary(GetSummaryRequest {}).await),
+            code(ledger.list_records(ListRecordsRequest::default()).await),
+            code(ledger.list_held(ListHeldRequest::default()).await),
+            code(ledger.audit(AuditRequest::default()).await),
+        ];
+        assert_eq!(seen, [Code::PermissionDenied; 4], "{token}");
     }
+    let decided = house.ledger("").decide_held(DecideHeldRequest::default()).await;
+    assert_eq!(code(decided), Code::Unauthenticated, "nobody in particular");
     let decided = house.ledger("root-t0ken").decide_held(DecideHeldRequest::default()).await;
     assert_eq!(code(decided), Code::InvalidArgument, "it may, but says nothing");
     let usage = RecordRequest { events: vec![of("prod-sandbox", event(ACME, "requests", 1, ""))] };
@@ -189,6 +189,10 @@ async fn customers_are_kept_by_those_who_may_and_of_their_products() {
     let list = desk.list_customers(ListCustomersRequest::default()).await.unwrap().into_inner();
     let shown: Vec<_> = list.customers.iter().map(|customer| &*customer.product).collect();
     assert_eq!(shown, ["prod-sandbox"], "those of other products do not show");
+    assert_eq!(put("clerk-t0ken", "prod-other", ACME).await, Code::Ok);
+    assert_eq!(put("clerk-t0ken", "prod-other", GLOBEX).await, Code::PermissionDenied, "not its customer");
+    let all = house.customers("clerk-t0ken").list_customers(ListCustomersRequest::default()).await;
+    assert_eq!(code(all), Code::PermissionDenied, "a list would name other customers");
     let (product, key) = ("prod-other".to_owned(), GLOBEX.to_owned());
     let get = GetCustomerRequest { product: product.clone(), key: key.clone() };
     assert_eq!(code(desk.get_customer(get).await), Code::PermissionDenied);
@@ -206,6 +210,9 @@ async fn a_client_is_known_by_its_certificate() {
         "ca",
         &["server", "by-name=billing", "by-uri=anything,spiffe://example.org/app", "stranger"],
     );
+    // It sends its authority's certificate after its own, as many do.
+    let chain = ["by-name.crt", "ca.crt"].map(|name| fs::read_to_string(folder.join(name)).unwrap());
+    fs::write(folder.join("by-name.crt"), chain.concat()).unwrap();
     require_certificates(&mut home, "server", "ca");
     for (index, (name, certificate)) in
         [("by-name", "billing"), ("by-uri", "spiffe://example.org/app")].iter().enumerate()

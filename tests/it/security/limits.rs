@@ -120,6 +120,50 @@ async fn connections_that_have_proven_themselves_keep_their_places() {
     eventually("the place is free", async || record_on_a_new_connection(&home).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_call_that_may_pass_keeps_a_connection_its_place() {
+    let mut home = home(&[("MAX_CONNECTIONS", "3")]);
+    fs::write(home.path().join("token"), "s3cret").unwrap();
+    home.set("GRPC__TOKEN_FILE", &home.path().join("token").display().to_string());
+    let _agent = home.start().await;
+    let mut strangers = Vec::new();
+    for token in ["wrong", "", "wrong"] {
+        let channel = home.channel().await.unwrap();
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
+        assert_eq!(send(channel.clone(), token, usage()).await.unwrap_err().code(), Code::Unauthenticated);
+        strangers.push(channel);
+    }
+    let mut friends = Vec::new();
+    for _ in 0..3 {
+        let channel = home.channel().await.unwrap();
+        send(channel.clone(), "s3cret", usage()).await.expect("strangers keep nobody out");
+        friends.push(channel);
+    }
+    assert_eq!(home.metric("tallyman_connections_closed_total{reason=\"crowded_out\"}").await, Some(3.0));
+    home.channel().await.map(drop).unwrap_or_default();
+    eventually("there is no place for a fourth", async || {
+        (home.metric("tallyman_connections_closed_total{reason=\"full\"}").await >= Some(1.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_gives_no_sign_of_life_is_left_and_one_that_rests_is_not() {
+    let home = home(&[("KEEPALIVE_INTERVAL", "1s"), ("KEEPALIVE_TIMEOUT", "1s")]);
+    let _agent = home.start().await;
+    // HTTP/2 does not speak up by itself where it only reads.
+    let (client, resting) = raw(&home).await;
+    let mut beginning = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    beginning.extend(frame(4, 0, 0, &[]));
+    closed(stalled(&home, 3, &beginning).await).await;
+    let mut client = client.ready().await.unwrap();
+    let (answer, mut body) = client.send_request(call(&home, "Record"), false).unwrap();
+    body.send_data(vec![0; 5].into(), true).unwrap();
+    assert_eq!(status(answer).await, Code::Ok as i32);
+    assert!(!resting.is_finished());
+}
+
 async fn record_on_a_new_connection(home: &Home) -> Option<()> {
     send(home.channel().await?, "", usage()).await.ok().map(drop)
 }

@@ -15,6 +15,7 @@ use tallyman::base::proto::{
 };
 use tonic::{
     Request, Status,
+    service::Interceptor,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
@@ -24,14 +25,14 @@ use crate::support::{agent::Home, python::python};
 const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// Writes an authority and certificates by it into the folder of a test; see the script for the words.
-fn issue(folder: &Path, authority: &str, names: &[&str]) {
+pub(crate) fn issue(folder: &Path, authority: &str, names: &[&str]) {
     let mut script = python("tests/python/certificates.py");
     let output = script.arg(folder).arg(authority).args(names).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The agent shall show a certificate, and ask for one by the authority.
-fn require_certificates(home: &mut Home, server: &str, authority: &str) {
+pub(crate) fn require_certificates(home: &mut Home, server: &str, authority: &str) {
     for (key, file) in [("CERT", format!("{server}.crt")), ("KEY", format!("{server}.key"))] {
         home.set(&format!("GRPC__TLS__{key}"), &home.path().join(file).display().to_string());
     }
@@ -61,4 +62,17 @@ async fn send(channel: Channel, token: &str, events: Vec<UsageEvent>) -> Result<
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     }
     UsageServiceClient::new(channel).record(request).await.map(tonic::Response::into_inner)
+}
+
+/// Sends the token with each call, if there is one.
+#[derive(Clone)]
+struct Bearer(&'static str);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if !self.0.is_empty() {
+            request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
+        }
+        Ok(request)
+    }
 }
