@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_list_says_whose_it_is_and_how_long_it_is_good() {
-        let (bytes, ours, other) = (list("ours"), authority("ours"), authority("other"));
+        let (bytes, ours, other) = (list("ours"), authority("ours"), authority("mine"));
         let read = RevocationList::read(&bytes).unwrap();
         assert_eq!(read.expires.to_string(), "2026-12-31T23:59:59Z");
         assert_eq!((read.signed, read.signature), (&to_sign("ours")[..], &[7, 8][..]));
