@@ -38,6 +38,8 @@ claims! {
         services_lead_to_the_agent
         pod_monitors_scrape_the_admin_port_for_the_job_of_the_alerts
         the_role_of_aws_is_that_of_the_agents_service_account
+    }
+    forms {
         sidecars_are_native_ones
         helms_sidecar_is_that_of_kustomize
         the_chart_is_the_shared_agent_of_kustomize
