@@ -166,6 +166,7 @@ fn exit_for(fault: &StartError) -> Exit {
             OpenError::Store(StoreError::OtherMarketplace { .. })
             | OpenError::NotConfigured { .. }
             | OpenError::Moved { .. }
+            | OpenError::OnlyATest { .. }
             | OpenError::AggregateChanged { .. }
             | OpenError::IdentityChangedTwice { .. }
             | OpenError::Customer { .. },
