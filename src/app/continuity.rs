@@ -141,7 +141,7 @@ fn has_open_usage(
 ) -> Result<bool, StoreError> {
     let mut found = false;
     load::buckets(store, |key, _| {
-        found |= key.product == product && is_dimension(&key.dimension);
+        found |= key.product == product && is_dimension(key.dimension);
         Ok(())
     })?;
     Ok(found)
