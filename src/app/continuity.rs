@@ -69,7 +69,8 @@ fn first_mode(store: &dyn Store, product: &Product) -> Result<IdentityMode, Stor
     Ok(mode)
 }
 
-/// AWS removes duplicates only within one region: a record that may have been billed in one must not go to another.
+/// AWS removes duplicates only within one region: a record that may have been billed in one must not go to another. And
+/// what was used against a test server is not billed to anyone.
 fn check_destination(
     store: &dyn Store,
     product: &Product,
@@ -85,6 +86,9 @@ fn check_destination(
         Some(before) if load::pending_by_product(store)?.contains_key(&*product.code) => {
             Err(OpenError::Moved { product: product.code.to_string(), before, now })
         }
+        Some(before) if before == THIS_MACHINE && has_unbilled_usage(store, product)? => {
+            Err(OpenError::OnlyATest { product: product.code.to_string(), now })
+        }
         _ => {
             batch.put(Table::Meta, key, encode(&Text(now)));
             Ok(())
@@ -92,10 +96,12 @@ fn check_destination(
     }
 }
 
+const THIS_MACHINE: &str = "an endpoint on this machine";
+
 /// Test servers on this machine may change their ports.
 fn destination(connection: &Connection) -> String {
     match &connection.endpoint_url {
-        Some(_) if connection.is_loopback() => "an endpoint on this machine".to_owned(),
+        Some(_) if connection.is_loopback() => THIS_MACHINE.to_owned(),
         Some(url) => url.clone(),
         None => connection.region.clone(),
     }
@@ -111,7 +117,7 @@ fn check_aggregates(store: &dyn Store, product: &Product, batch: &mut Batch) -> 
             continue;
         }
         if let Some(before) = before
-            && has_open_usage(store, &product.code, &dimension.name)?
+            && has_open_usage(store, &product.code, |name| *name == *dimension.name)?
         {
             let (product, dimension) = (product.code.to_string(), dimension.name.to_string());
             return Err(OpenError::AggregateChanged { product, dimension, before, now });
@@ -121,10 +127,21 @@ fn check_aggregates(store: &dyn Store, product: &Product, batch: &mut Batch) -> 
     Ok(())
 }
 
-fn has_open_usage(store: &dyn Store, product: &str, dimension: &str) -> Result<bool, StoreError> {
+/// In open hours, or held: what a person may still have carried into one.
+fn has_unbilled_usage(store: &dyn Store, product: &Product) -> Result<bool, StoreError> {
+    let mut is_held = false;
+    load::all_settled(store, Table::Held, |held| is_held |= held.record.product == product.code)?;
+    Ok(is_held || has_open_usage(store, &product.code, |_| true)?)
+}
+
+fn has_open_usage(
+    store: &dyn Store,
+    product: &str,
+    is_dimension: impl Fn(&str) -> bool,
+) -> Result<bool, StoreError> {
     let mut found = false;
     load::buckets(store, |key, _| {
-        found |= key.product == product && key.dimension == dimension;
+        found |= key.product == product && is_dimension(key.dimension);
         Ok(())
     })?;
     Ok(found)

@@ -23,6 +23,9 @@ use crate::{
 
 use super::{Agent, CLOSE_ADMIN, Parts, StartError, logs::Logs};
 
+/// The same number on each Unix that the agent is built for.
+const SIGXFSZ: i32 = 25;
+
 /// Runs the agent until it is told to stop.
 pub async fn run(args: RunArgs, logs: Logs) -> Exit {
     let config = match read_config(args.config.as_deref()) {
@@ -64,6 +67,8 @@ async fn run_configured(args: RunArgs, mut config: Config) -> Exit {
         bill_sandbox(&mut config, &sandbox);
         credentials = Credentials::Sandbox;
     }
+    // A file that may not grow (`ulimit -f`) is to be an error of the write, as on a full disk, and not the agent's death.
+    let _heard = signal(SignalKind::from_raw(SIGXFSZ));
     let parts = Parts { config, clock, credentials, metrics: metrics::install() };
     let agent = match Box::pin(Agent::start(parts)).await {
         Ok(agent) => agent,
@@ -166,6 +171,7 @@ fn exit_for(fault: &StartError) -> Exit {
             OpenError::Store(StoreError::OtherMarketplace { .. })
             | OpenError::NotConfigured { .. }
             | OpenError::Moved { .. }
+            | OpenError::OnlyATest { .. }
             | OpenError::AggregateChanged { .. }
             | OpenError::IdentityChangedTwice { .. }
             | OpenError::Customer { .. },

@@ -158,7 +158,7 @@ fn describe_surroundings() {
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
     describe_counter!(
         SPANS,
-        "Spans for the trace collector by fate (made, sent, lost): what is made and neither waits or found no room to."
+        "Spans for the trace collector by fate (made, sent, lost); one that is made and neither of the others still waits."
     );
 }
 

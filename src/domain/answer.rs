@@ -71,6 +71,8 @@ pub struct Attempt<'a> {
     pub before: &'a Delivery,
     /// Whether the record was alone in its batch.
     pub alone: bool,
+    /// Not while the clock is in doubt, or before the record's time has come: then AWS may have found it too new.
+    pub may_be_late: bool,
     pub deadline: Timestamp,
     pub now: Timestamp,
     /// Uniform over its range.
@@ -89,7 +91,10 @@ impl Attempt<'_> {
             Reply::NotDelivered(error) | Reply::Setup(error) => self.retry(Doubt::None, error),
             Reply::Lost(error) => self.retry(Doubt::Possible, error),
             Reply::BadRecord(error) if self.alone => self.hold(HoldReason::Refused, error),
-            Reply::TooOld(error) if self.alone => Verdict::Missed(self.failed(Doubt::None, error)),
+            Reply::TooOld(error) if self.alone && self.may_be_late => {
+                Verdict::Missed(self.failed(Doubt::None, error))
+            }
+            Reply::TooOld(error) if self.alone => self.retry(Doubt::None, error),
             Reply::BadRecord(error) | Reply::TooOld(error) => {
                 Verdict::Isolate(Delivery { next_attempt: self.now, ..self.failed(Doubt::None, error) })
             }
@@ -155,7 +160,7 @@ mod tests {
         let slot = sample(1).slot();
         let now = Timestamp::from_seconds(1_000_000);
         let deadline = Timestamp::from_seconds(1_080_000);
-        Attempt { slot: &slot, before, alone, deadline, now, random: 0 }.judge(reply)
+        Attempt { slot: &slot, before, alone, may_be_late: true, deadline, now, random: 0 }.judge(reply)
     }
 
     fn line(line: Line) -> Reply {

@@ -119,7 +119,7 @@ impl Identity {
     pub fn from_key(mode: IdentityMode, key: &str) -> Result<Self, String> {
         let is_account = account_id(key).is_ok();
         match mode {
-            IdentityMode::License => Err("a customer with a license must be registered".to_owned()),
+            IdentityMode::License => Err("a license cannot be guessed: give account_id and license_arn".to_owned()),
             IdentityMode::Account if is_account => {
                 Self::from_fields(mode, IdentityFields { account_id: key, ..IdentityFields::default() })
             }

@@ -12,7 +12,7 @@ use crate::{
         identity::{Identity, IdentityFields},
         product::{Product, ProductIndex},
         time::{Hour, Timestamp},
-        usage::{MAX_CUSTOMER_BYTES, is_customer_key},
+        usage::{MAX_CUSTOMER_BYTES, Refusal, is_customer_key},
     },
     faces::{
         client::{Client, check},
@@ -37,7 +37,13 @@ impl Customers {
     fn product(&self, code: &str) -> Result<(ProductIndex, &Product), Status> {
         let found =
             self.view.catalog.find(code).and_then(|index| Some((index, self.view.catalog.product(index)?)));
-        found.ok_or_else(|| Status::not_found(format!("no product `{code}` is configured")))
+        found
+            .ok_or_else(|| {
+                let known: Vec<_> =
+                    self.view.catalog.products().map(|(_, product)| product.code.to_string()).collect();
+                Refusal::UnknownProduct { code: code.to_owned(), known: known.join(", ") }
+            })
+            .map_err(|refusal| Status::not_found(refusal.to_string()))
     }
 
     fn message(&self, customer: &Customer) -> Message {

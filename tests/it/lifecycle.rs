@@ -254,6 +254,17 @@ async fn records_under_way_may_not_move_to_another_region() {
 }
 
 #[tokio::test]
+async fn usage_that_was_taken_for_a_test_server_is_not_billed_to_aws() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let agent = home.start().await;
+    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    agent.kill();
+    home.configure("", &ACCOUNT_PRODUCT.replace("endpoint_url = \"ENDPOINT\"", ""), "");
+    assert_eq!(home.spawn().ended().await.code(), Some(64));
+    assert!(home.log().contains("take a new data_dir"), "{}", home.log());
+}
+
+#[tokio::test]
 async fn a_product_with_usage_on_disk_may_not_leave_the_configuration() {
     let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     let agent = home.start().await;

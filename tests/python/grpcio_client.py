@@ -311,7 +311,9 @@ def reflection_describes_the_service(a: Agent) -> None:
     services = list(database.get_services())
     expect(SERVICE in services, f"not listed: {services}")
     # A pool of its own, so that the description really comes from the agent.
-    described = DescriptorPool(database).FindServiceByName(SERVICE)
+    pool = DescriptorPool(database)
+    expect("Check" in pool.FindServiceByName("grpc.health.v1.Health").methods_by_name, "health is not described")
+    described = pool.FindServiceByName(SERVICE)
     expect({"Record", "RecordStream"} <= set(described.methods_by_name), f"methods: {described.methods_by_name}")
 
 

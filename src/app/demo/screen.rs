@@ -82,6 +82,8 @@ impl Screen {
         }
         let verdict = if report.is_exact() {
             "exact: every acknowledged unit is billed once, or carried into the next hour"
+        } else if report.is_empty() {
+            "NOTHING PROVED: the hours were over before an application had sent anything; take a lower --speed"
         } else {
             "NOT EXACT: a unit is missing or doubled"
         };

@@ -373,7 +373,8 @@ const CUSTOMER: Section = Section {
     path: "product.customer",
     about: "A customer of the product above it. Most come from the application, with `CustomerService.PutCustomer`; a file \
             is for those that are known. It gives exactly what the product's identity needs: `account_id` and \
-            `license_arn`, `account_id` alone, or `customer_identifier` alone.",
+            `license_arn`, `account_id` alone, or `customer_identifier` alone. At each start the file's word replaces what \
+            `PutCustomer` said of the same key.",
     keys: &[
         key("key", "How events name the customer"),
         key("account_id", "The buyer's AWS account, 12 digits"),

@@ -75,6 +75,12 @@ fn agent_fields(summary: &Summary, now: Timestamp) -> Vec<Field> {
     if !summary.clock_fault.is_empty() {
         fields.insert(3, ("CLOCK", summary.clock_fault.clone()));
     }
+    if summary.sandbox {
+        fields.insert(
+            2,
+            ("SANDBOX", "nothing is billed: a sandbox in the agent's process stands for AWS".to_owned()),
+        );
+    }
     fields
 }
 
@@ -94,10 +100,13 @@ fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
         records => format!("{} for a person to decide: see `tallyman held`", count(records, "record")),
     };
     let last_success = moment(product.last_success_unix_seconds);
-    let last_success = last_success
-        .map_or_else(|| "AWS took none yet".to_owned(), |then| format!("last {}", ago(then, now)));
+    let last_success = last_success.map_or_else(String::new, |then| format!(", last {}", ago(then, now)));
+    let accepted = match product.records_accepted {
+        0 => "none".to_owned(),
+        records => count(records, "record"),
+    };
     lines.push(("held", held));
-    lines.push(("accepted", format!("{}, {last_success}", count(product.records_accepted, "record"))));
+    lines.push(("accepted", format!("{accepted} since the agent's start{last_success}")));
     lines
 }
 
@@ -153,7 +162,7 @@ product prod
   deadline   22h 48m left (AWS takes it until 2026-11-23T09:00:00Z)
   because    ThrottlingException: slow down
   held       1 record for a person to decide: see `tallyman held`
-  accepted   120 records, last 3m ago
+  accepted   120 records since the agent's start, last 3m ago
   dimension, in base units   open       unsent  held
   gb_out                    12345  98765432109     0
   requests                      1            0    17
@@ -168,15 +177,21 @@ product prod
             products: vec![ProductSummary::default()],
             ..Summary::default()
         });
-        for words in
-            ["nothing yet", "0 buckets", "unsent     none\n", "held       none\n", "AWS took none yet"]
-        {
+        for words in [
+            "nothing yet",
+            "0 buckets",
+            "unsent     none\n",
+            "held       none\n",
+            "accepted   none since the agent's start\n",
+        ] {
             assert!(fresh.contains(words), "{words} not in\n{fresh}");
         }
         let broken = render(&Summary { fault: "the disk is full".to_owned(), ..Summary::default() });
         assert!(broken.contains("TAKES NO USAGE: the disk is full"), "{broken}");
         let jumped = render(&Summary { clock_fault: "5h ahead".to_owned(), ..Summary::default() });
         assert!(jumped.contains("CLOCK      5h ahead\n"), "{jumped}");
+        let sandbox = render(&Summary { sandbox: true, ..Summary::default() });
+        assert!(sandbox.contains("SANDBOX    nothing is billed") && !fresh.contains("SANDBOX"), "{sandbox}");
     }
 
     #[test]

@@ -95,8 +95,11 @@ fn routes(services: Services, max_message_bytes: usize) -> Result<RoutesBuilder,
     let usage = UsageServiceServer::new(services.ingest).max_decoding_message_size(max_message_bytes);
     let customers = CustomerServiceServer::new(services.customers);
     let ledger = LedgerServiceServer::new(services.ledger).max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let reflection =
-        || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let mut routes = Routes::builder();
     routes
         .add_service(usage)

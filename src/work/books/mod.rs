@@ -123,6 +123,11 @@ pub enum OpenError {
     )]
     Moved { product: String, before: String, now: String },
     #[error(
+        "product `{product}` has usage that was taken for an endpoint on this machine, and the configuration names {now}: \
+         take a new data_dir, or a test would be billed there"
+    )]
+    OnlyATest { product: String, now: String },
+    #[error(
         "dimension `{dimension}` of product `{product}` has open usage of aggregate `{before}`, and the configuration \
          says `{now}`: put it back until it is billed, or give the new aggregate a dimension of its own"
     )]

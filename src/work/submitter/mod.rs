@@ -326,11 +326,13 @@ impl Submitter {
     fn judge(&self, entries: &[Entry], reply: &Reply) -> Vec<Verdict> {
         // One backoff for the batch, so that it comes back as one call.
         let (now, random) = (self.clock.now(), fastrand::u32(..));
+        let trusted = self.trusted_clock.now();
         let judge = |entry: &Entry| {
             let attempt = Attempt {
                 slot: &entry.record.slot(),
                 before: &entry.delivery,
                 alone: entries.len() == 1,
+                may_be_late: trusted.is_some_and(|now| entry.record.timestamp <= now),
                 deadline: entry.deadline,
                 now,
                 random,

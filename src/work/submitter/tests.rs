@@ -159,6 +159,33 @@ async fn a_clock_in_doubt_gives_up_no_record_and_sends_none_past_its_deadline() 
     eventually(|| agent.marketplace.sent()[calls..].iter().any(|call| !call.is_empty()).then_some(())).await;
 }
 
+/// A restart under a wrong clock believes it, and seals; AWS then finds hours that have not come out of its bounds.
+#[tokio::test]
+async fn what_aws_finds_too_new_is_not_taken_for_too_old() {
+    let (clock, steps) = Clock::steppable(spec());
+    steps.by_seconds(FIVE_HOURS);
+    let true_clock = Clock::new(spec());
+    let agent = Agent::start(clock, move |records: &Records| {
+        let now = true_clock.now();
+        let is_new = records.iter().any(|record| record.timestamp > now);
+        let reply = if is_new {
+            Reply::TooOld("it is in the future".into())
+        } else {
+            ScriptedMarketplace::accept(records)
+        };
+        Response { reply, date: Some(now) }
+    });
+    agent.use_some().await;
+    let tried = |calls: usize| (agent.marketplace.sent().len() >= calls).then_some(());
+    eventually(|| tried(2)).await;
+    assert!(agent.clock.doubt().is_some());
+    steps.by_seconds(-FIVE_HOURS);
+    let calls = agent.marketplace.sent().len();
+    eventually(|| tried(calls + 2)).await;
+    assert!(load::delivery(&*agent.store, RecordId(1)).unwrap().is_some());
+    assert_eq!(agent.settled(Table::Held), []);
+}
+
 #[tokio::test]
 async fn news_of_a_record_that_is_settled_by_now_ends_it_no_second_time() {
     let (store, roster, tasks) =
