@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use crate::{
@@ -69,15 +69,24 @@ async fn run_configured(args: RunArgs, mut config: Config) -> Exit {
     }
     // A file that may not grow (`ulimit -f`) is to be an error of the write, as on a full disk, and not the agent's death.
     let _heard = signal(SignalKind::from_raw(SIGXFSZ));
+    let mut stop = StopSignals::listen();
     let parts = Parts { config, clock, credentials, metrics: metrics::install() };
-    let agent = match Box::pin(Agent::start(parts)).await {
+    let started = tokio::select! {
+        started = Box::pin(Agent::start(parts)) => started,
+        // Nothing is acknowledged yet, and what is on disk may be left at any moment.
+        () = stop.told() => {
+            info!("told to stop before the agent was ready");
+            return Exit::Ok;
+        }
+    };
+    let agent = match started {
         Ok(agent) => agent,
         Err(fault) => {
             error!("{fault}");
             return exit_for(&fault);
         }
     };
-    let exit = until_told_to_stop(agent).await;
+    let exit = until_told_to_stop(agent, stop).await;
     sandbox_tasks.stop(CLOSE_ADMIN).await;
     exit
 }
@@ -88,7 +97,7 @@ pub async fn sandbox(args: SandboxArgs) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let tasks = Tasks::default();
+    let (tasks, mut stop) = (Tasks::default(), StopSignals::listen());
     let options = SandboxOptions {
         listen: args.listen,
         clock: clock(args.clock),
@@ -100,16 +109,16 @@ pub async fn sandbox(args: SandboxArgs) -> Exit {
         return Exit::Failed;
     }
     tokio::select! {
-        () = told_to_stop() => {}
+        () = stop.told() => {}
         () = tasks.failed() => return Exit::Internal,
     }
     tasks.stop(CLOSE_ADMIN).await;
     Exit::Ok
 }
 
-async fn until_told_to_stop(agent: Agent) -> Exit {
+async fn until_told_to_stop(agent: Agent, mut stop: StopSignals) -> Exit {
     let has_failed = tokio::select! {
-        () = told_to_stop() => false,
+        () = stop.told() => false,
         () = agent.failed() => true,
     };
     let phase = agent.view.phase.clone();
@@ -122,16 +131,27 @@ async fn until_told_to_stop(agent: Agent) -> Exit {
     }
 }
 
-/// SIGTERM is how Kubernetes and systemd ask, SIGINT is Ctrl-C.
-async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return error!("cannot listen for signals");
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM is how Kubernetes and systemd ask, SIGINT is Ctrl-C. To be listened for before anything else is done: the
+/// first process of a container does not get a signal that it does not listen for.
+struct StopSignals(Option<(Signal, Signal)>);
+
+impl StopSignals {
+    fn listen() -> Self {
+        let signals = signal(SignalKind::terminate()).and_then(|terminate| {
+            let interrupt = signal(SignalKind::interrupt())?;
+            Ok((terminate, interrupt))
+        });
+        Self(signals.inspect_err(|fault| error!(%fault, "cannot listen for signals")).ok())
+    }
+
+    /// At once, if they cannot be heard.
+    async fn told(&mut self) {
+        if let Some((terminate, interrupt)) = &mut self.0 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
     }
 }
 

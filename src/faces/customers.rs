@@ -87,19 +87,19 @@ impl Customers {
         } else {
             Identity::from_fields(product.identity, fields)
         };
-        let since = message.since_unix_seconds;
-        let reopens = match message.state() {
-            State::Unspecified => false,
-            State::Active => true,
-            State::Closing | State::Ended => {
+        let reopens = match State::try_from(message.state) {
+            Ok(State::Unspecified) => false,
+            Ok(State::Active) => true,
+            Ok(State::Closing | State::Ended) => {
                 return Err(Status::invalid_argument("a customer's usage is ended by CloseCustomer"));
             }
+            Err(_) => return Err(Status::invalid_argument(format!("there is no state {}", message.state))),
         };
         Ok(Registration {
             product: index,
             key: message.key.as_str().into(),
             identity: identity.map_err(Status::invalid_argument)?,
-            since: (since > 0).then(|| Timestamp::from_seconds(since)),
+            since: given_moment("since_unix_seconds", message.since_unix_seconds)?,
             hour: Hour::containing(self.view.clock.now()),
             reopens,
         })
@@ -144,7 +144,7 @@ impl CustomerService for Customers {
             0 => MAX_PAGE,
             size => size.min(MAX_PAGE),
         };
-        let (start_code, mut after) = request.page_token.split_once(TOKEN_SEPARATOR).unwrap_or_default();
+        let (start_code, mut after) = page_start(&request.page_token)?;
         let only = if request.product.is_empty() { None } else { Some(self.product(&request.product)?.0) };
         let mut page: Vec<Customer> = Vec::new();
         let roster = self.view.committer.roster().read();
@@ -181,14 +181,31 @@ impl CustomerService for Customers {
         let (product, _) = self.product(&request.product)?;
         check(client.as_deref(), product, &request.key)?;
         let now = self.view.clock.now();
-        let noticed = match request.noticed_unix_seconds {
-            0 => now,
-            seconds => Timestamp::from_seconds(seconds).min(now),
-        };
+        let noticed = given_moment("noticed_unix_seconds", request.noticed_unix_seconds)?;
+        let noticed = noticed.map_or(now, |noticed| noticed.min(now));
         let closed =
             self.view.committer.close_customer(product, request.key.as_str().into(), noticed).await?;
         closed.map(|customer| Response::new(self.message(&customer))).ok_or_else(|| unknown(&request.key))
     }
+}
+
+/// `None` for 0, which stands for no moment.
+fn given_moment(field: &str, seconds: i64) -> Result<Option<Timestamp>, Status> {
+    if !(0..=LAST_SECOND).contains(&seconds) {
+        return Err(Status::invalid_argument(format!("{field} must be from 0 to {LAST_SECOND}")));
+    }
+    Ok((seconds > 0).then(|| Timestamp::from_seconds(seconds)))
+}
+
+/// Of the year 9999.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// A page begins behind this product's code and customer.
+fn page_start(token: &str) -> Result<(&str, &str), Status> {
+    if token.is_empty() {
+        return Ok(("", ""));
+    }
+    token.split_once(TOKEN_SEPARATOR).ok_or_else(|| Status::invalid_argument("page_token is not one of ours"))
 }
 
 fn unknown(key: &str) -> Status {

@@ -120,6 +120,22 @@ async fn another_clock_is_refused_without_a_sandbox() {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_told_to_stop_while_it_starts_ends_at_once() {
+    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let mut delay = 0;
+    eventually("the signal comes between the first look for it and the end of the start", async || {
+        let agent = home.spawn();
+        delay = (delay + 1) % 200;
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        let status = agent.terminate().await;
+        // Without a code, it came before the agent looked for it.
+        assert!(matches!(status.code(), Some(0) | None), "{status:?} {}", home.log());
+        home.log().contains("before the agent was ready").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn sigterm_keeps_what_was_acknowledged_and_exits_in_order() {
     let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
     let agent = home.start().await;

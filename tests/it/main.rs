@@ -13,6 +13,7 @@ mod client;
 mod client_alone;
 mod clock;
 mod contract;
+mod customers;
 mod deploy;
 mod docs;
 mod examples;

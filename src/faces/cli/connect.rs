@@ -10,6 +10,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
+use tonic_health::pb::health_client::HealthClient;
+
 use super::exit::Failure;
 use crate::{
     base::proto::{
@@ -74,6 +76,10 @@ impl Agent {
 
     pub(super) fn customers(&self) -> CustomerServiceClient<AgentService> {
         CustomerServiceClient::new(self.service.clone())
+    }
+
+    pub(super) fn health(&self) -> HealthClient<AgentService> {
+        HealthClient::new(self.service.clone())
     }
 
     pub(super) fn ledger(&self) -> LedgerServiceClient<AgentService> {

@@ -1,6 +1,9 @@
 //! `tallyman status`: how an agent is doing, at a glance.
 
 use clap::Args;
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
 use super::{
     connect::{Agent, AgentArgs},
@@ -26,13 +29,33 @@ pub struct StatusArgs {
 
 pub(super) async fn run(args: &StatusArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
     let agent = Agent::connect(&args.agent).await?;
-    let summary = agent.ledger().get_summary(GetSummaryRequest {}).await?.into_inner();
+    let summary = match agent.ledger().get_summary(GetSummaryRequest {}).await {
+        Ok(summary) => summary.into_inner(),
+        Err(refused) if args.ready && is_for_others(&refused) => return tell_health(&agent, printer).await,
+        Err(refused) => return Err(refused.into()),
+    };
     if printer.is_json() {
         printer.json(&to_json(&summary))?;
     } else {
         printer.text(&render(&summary))?;
     }
     Ok(if args.ready && !summary.accepting { Exit::Failed } else { Exit::Ok })
+}
+
+fn is_for_others(refused: &Status) -> bool {
+    matches!(refused.code(), Code::PermissionDenied | Code::Unauthenticated)
+}
+
+/// Whether the agent takes usage anyone may ask, also a health check whose token is an application's.
+async fn tell_health(agent: &Agent, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
+    let asked = HealthCheckRequest { service: "tallyman.v1.UsageService".to_owned() };
+    let accepting = agent.health().check(asked).await?.into_inner().status() == ServingStatus::Serving;
+    if printer.is_json() {
+        printer.json(&json!({ "accepting": accepting }))?;
+    } else {
+        printer.text(if accepting { "takes usage\n" } else { "TAKES NO USAGE\n" })?;
+    }
+    Ok(if accepting { Exit::Ok } else { Exit::Failed })
 }
 
 fn render(summary: &Summary) -> String {

@@ -231,7 +231,8 @@ mod tests {
     /// Two messages of six bytes in pieces, with a pause after each piece; how many pieces came in time.
     async fn pieces_in_time(awaited: Awaited, pauses: [u64; 4]) -> usize {
         let (hand, handed) = mpsc::channel(4);
-        let mut timely = Timely::new(Body::new(Handed(handed)), awaited, Duration::from_secs(10));
+        let mut timely =
+            Timely::new(Body::new(Handed(handed)), awaited, Duration::from_secs(10), Over::default());
         let pieces: [&[u8]; 4] = [&[0, 0], &[0, 0, 1, 7], &[0, 0], &[0, 0, 1, 7]];
         let sending = async {
             for (piece, pause) in pieces.into_iter().zip(pauses) {

@@ -127,6 +127,28 @@ async fn a_bound_client_meters_for_its_products_and_customers_alone() {
 }
 
 #[tokio::test]
+async fn a_health_check_needs_no_role_and_no_token() {
+    let house = House::open().await;
+    let status = |options: &[&str]| {
+        let mut command = binary();
+        command.args(["status", "--address", &house.home.grpc]).args(options);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let token = house.home.path().join("app").display().to_string();
+    let ready = (Some(0), "takes usage\n".to_owned());
+    assert_eq!(status(&["--ready", "--token-file", &token]), ready);
+    assert_eq!(status(&["--ready"]), ready);
+    for options in [&["--token-file", &*token][..], &[]] {
+        assert_eq!(
+            status(options),
+            (Some(64), String::new()),
+            "the summary is not for everyone: {options:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn nobody_in_particular_is_not_let_in() {
     let house = House::open().await;
     for token in ["", "app", "app-t0ken2", "root-t0ke"] {
