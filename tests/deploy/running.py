@@ -125,7 +125,7 @@ def answers_only_clients_with_a_certificate(subject: Subject, source: str, folde
     token.parent.mkdir()
     token.write_text("s3cret")
     authority = Authority(keys / "ca.crt")
-    authority.issue(keys / "tls.crt", keys / "tls.key", "localhost")
+    authority.issue(keys / "tls.crt", keys / "tls.key", "tallyman")
     with running(subject, all_manifests()[source], folder) as environment:
         port = environment["TALLYMAN__GRPC__LISTEN"].split(":")[1]
         address = f"https://localhost:{port}"
@@ -140,6 +140,15 @@ def answers_only_clients_with_a_certificate(subject: Subject, source: str, folde
         inside = environment | {"TALLYMAN_ADDRESS": address}
         said = output(subject.tallyman, "status", env=clean_environment(**inside))
         expect("takes usage" in said, f"{source}: an operator in the pod gets no answer")
+        if source == "overlays/shared-agent":
+            authority.issue(folder / "app.crt", folder / "app.key", "application")
+            its = {"TALLYMAN_CERT_FILE": str(folder / "app.crt"), "TALLYMAN_KEY_FILE": str(folder / "app.key")}
+            application = clean_environment(**inside | its)
+            said = refused(subject.tallyman, "records", env=application)
+            expect("client `application` needs" in said, f"an application may read the ledger: {said}")
+            usage = ["emit", "--dimension", "requests", "--quantity", "1", "--customer", "globex"]
+            said = refused(subject.tallyman, *usage, env=application)
+            expect("unknown_customer" in said, f"an application may not send usage: {said}")
 
 
 CLIENTS = """
@@ -157,7 +166,7 @@ def the_chart_tells_clients_apart_as_its_example_of_a_configuration_says(subject
         keys, tokens = folder / "etc/tallyman-tls", folder / "etc/tallyman-clients"
         for made in (keys, tokens):
             made.mkdir(parents=True)
-        Authority(keys / "ca.crt").issue(keys / "tls.crt", keys / "tls.key", "localhost")
+        Authority(keys / "ca.crt").issue(keys / "tls.crt", keys / "tls.key", "tallyman")
         for client in ("checkout", "operator"):
             (tokens / client).write_text(f"the token of {client}, which is long enough")
         with running(subject, rendered(CHART, values), folder) as inside:
@@ -184,12 +193,11 @@ class Authority:
         )
         self._write(file, self.certificate)
 
-    def issue(self, certificate: Path, key: Path, host: str) -> None:
+    def issue(self, certificate: Path, key: Path, common_name: str) -> None:
         own = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
-        self._write(
-            certificate, self._sign(name, own.public_key(), x509.SubjectAlternativeName([x509.DNSName(host)]))
-        )
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+        here = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        self._write(certificate, self._sign(name, own.public_key(), here))
         pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         key.write_bytes(own.private_bytes(serialization.Encoding.PEM, pem, plain))
 
