@@ -1,4 +1,4 @@
-"""Alerts, dashboard and runbook: by promtool, Grafana's own library, and the names in src/base/metrics.rs."""
+"""Alerts, dashboard and runbook: by promtool, Grafana's own library, and the names in src/base/metrics."""
 
 import json
 import re
@@ -131,9 +131,14 @@ def every_query_of_the_dashboard_is_promql(_: Subject) -> None:
 
 
 @cache
+def source_of_metrics() -> str:
+    return "\n".join(file.read_text() for file in sorted((ROOT / "src/base/metrics").glob("*.rs")))
+
+
+@cache
 def metrics() -> dict[str, str]:
     """The names in the source, each with its kind."""
-    source = (ROOT / "src/base/metrics.rs").read_text()
+    source = source_of_metrics()
     kinds = {
         name: kind for kind, name in re.findall(r"describe_(gauge|counter|histogram)!\(\s*([A-Z_]+)", source)
     }
@@ -157,7 +162,7 @@ def every_query_names_only_metrics_that_exist(_: Subject) -> None:
     asked = [(rule["alert"], rule["expr"]) for rule in alerts()] + list(queries())
     for where, query in asked:
         unknown = named_in(query) - series() - needed("metric")
-        expect(not unknown, f"{where} names {sorted(unknown)}, and src/base/metrics.rs does not")
+        expect(not unknown, f"{where} names {sorted(unknown)}, and src/base/metrics does not")
     come = needed("metric") & series()
     expect(not come, f"{sorted(come)} are there now: take them out of needed.txt")
 
@@ -170,7 +175,7 @@ def every_metric_is_shown_on_the_dashboard(_: Subject) -> None:
 
 
 def alerts_ask_for_reasons_and_results_that_exist(_: Subject) -> None:
-    source = (ROOT / "src/base/metrics.rs").read_text() + (ROOT / "src/domain/record.rs").read_text()
+    source = source_of_metrics() + (ROOT / "src/domain/record.rs").read_text()
     for where, query in [(rule["alert"], rule["expr"]) for rule in alerts()] + list(queries()):
         for label, value in re.findall(r'(\w+)!?="(\w+)"', query):
             known = f'"{value}"' in source or (label, value) == ("job", "tallyman")
@@ -180,7 +185,7 @@ def alerts_ask_for_reasons_and_results_that_exist(_: Subject) -> None:
 @cache
 def labels() -> dict[str, set[str]]:
     """The labels of each metric, by its name in the source."""
-    source = (ROOT / "src/base/metrics.rs").read_text()
+    source = source_of_metrics()
     names = dict(re.findall(r'^const ([A-Z_]+): &str = "(tallyman_\w+)";', source, re.MULTILINE))
     found: dict[str, set[str]] = {name: set() for name in names.values()}
     for constant, rest in re.findall(r"(?:gauge|counter|histogram)!\(\s*([A-Z_]+)(?=((?:(?!\w!\()[^;])*))", source):
