@@ -106,6 +106,8 @@ fn links_between_the_pages_lead_somewhere() {
         "examples/README.md",
         "docs/configuration.md",
         "docs/faq.md",
+        "docs/finance.md",
+        "docs/sandbox.md",
         "docs/upgrade.md",
     ];
     for page in pages {

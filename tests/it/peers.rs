@@ -34,11 +34,14 @@ async fn grpcio_speaks_to_the_agent() {
     passes(client);
 }
 
-/// The README's code blocks of one language.
-fn readme_blocks(language: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+const SANDBOX_PAGE: &str = "docs/sandbox.md";
+
+/// A page's code blocks of one language. There are some.
+fn blocks_of(page: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(page)).unwrap();
     let fence = format!("```{language}\n");
-    let blocks = readme.split(&fence).skip(1);
+    assert!(text.contains(&fence), "{page} has no {language}");
+    let blocks = text.split(&fence).skip(1);
     blocks.map(|block| block.split("```").next().unwrap().to_owned()).collect()
 }
 
@@ -50,7 +53,8 @@ async fn the_python_in_the_readme_works_as_it_stands() {
         None,
     );
     let _agent = home.start().await;
-    let block = readme_blocks("python").into_iter().find(|block| block.contains("RecordRequest")).unwrap();
+    let block =
+        blocks_of("README.md", "python").into_iter().find(|block| block.contains("RecordRequest")).unwrap();
     let script = home.path().join("readme.py");
     std::fs::write(&script, block.replace("127.0.0.1:7450", &home.grpc)).unwrap();
     let folder = home.path().display();
@@ -66,16 +70,15 @@ async fn the_python_in_the_readme_works_as_it_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sandbox_in_the_readme_works_as_it_stands() {
+async fn the_sandbox_in_its_page_works_as_it_stands() {
     let (sandbox, _tasks) =
         sandbox(ClockSpec::starting_now(Clock::SYSTEM.now(), 1.0), Faults::default()).await;
-    let block =
-        readme_blocks("python").into_iter().find(|block| block.contains("meteringmarketplace")).unwrap();
+    let block = blocks_of(SANDBOX_PAGE, "python").remove(0);
     let mut example = Command::new(interpreter());
     example.arg("-c").arg(block.replace("http://127.0.0.1:7460", &sandbox.url()));
     assert_eq!(passes(example), "");
     assert_eq!(sandbox.billed().len(), 1);
-    for block in readme_blocks("json") {
+    for block in blocks_of(SANDBOX_PAGE, "json") {
         serde_json::from_str::<Faults>(&block).unwrap();
     }
 }
@@ -84,7 +87,7 @@ async fn the_sandbox_in_the_readme_works_as_it_stands() {
 fn the_rust_in_the_readme_is_the_example() {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let example = words(&std::fs::read_to_string(root().join("examples/rust/send_usage.rs")).unwrap());
-    for block in readme_blocks("rust") {
+    for block in blocks_of("README.md", "rust") {
         assert!(example.contains(&words(&block)), "not in the example:\n{block}");
     }
 }

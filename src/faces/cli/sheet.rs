@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{exit::Failure, ledger::RecordJson};
 
-/// New columns go to the end, so that those who count columns are not misled. `README.md` explains each.
+/// New columns go to the end, so that those who count columns are not misled. `docs/finance.md` explains each.
 pub(super) const COLUMNS: [&str; 25] = [
     "id",
     "product",
