@@ -12,7 +12,6 @@ const EVENTS_THROTTLED: &str = "tallyman_events_throttled_total";
 const CONNECTIONS: &str = "tallyman_connections";
 const CONNECTIONS_CLOSED: &str = "tallyman_connections_closed_total";
 
-/// What is there from the start, or its first step would not show as growth.
 pub(super) fn begin() {
     for result in [LOADED, FAILED] {
         counter!(CREDENTIALS_LOADED, "result" => result).increment(0);

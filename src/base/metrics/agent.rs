@@ -12,7 +12,6 @@ const STORE_FAILED: &str = "tallyman_store_failed";
 const SPANS: &str = "tallyman_spans_total";
 const BUILD_INFO: &str = "tallyman_build_info";
 
-/// What is there from the start, or its first step would not show as growth.
 pub(super) fn begin() {
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!(STORE_FAILED).set(0.0);

@@ -14,7 +14,6 @@ const COMMIT_SECONDS: &str = "tallyman_commit_seconds";
 const COMMIT_EVENTS: &str = "tallyman_commit_events";
 const OPEN_BUCKETS: &str = "tallyman_open_buckets";
 
-/// What is there from the start, or its first step would not show as growth.
 pub(super) fn begin() {
     refused(0);
     strangers_rejected(0);

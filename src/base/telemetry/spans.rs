@@ -48,20 +48,14 @@ pub fn commit(first: &Span) -> Span {
     info_span!(target: TARGET, parent: first, "commit", jobs = Empty, events = Empty)
 }
 
-/// A commit's part. Like the commit, it is there only if it is traced.
+/// A commit's part.
 pub fn write(commit: &Span) -> Span {
-    if commit.is_disabled() {
-        return Span::none();
-    }
-    info_span!(target: TARGET, parent: commit, "write")
+    within(commit, || info_span!(target: TARGET, "write"))
 }
 
-/// The same.
+/// A commit's part.
 pub fn sync(commit: &Span) -> Span {
-    if commit.is_disabled() {
-        return Span::none();
-    }
-    info_span!(target: TARGET, parent: commit, "sync")
+    within(commit, || info_span!(target: TARGET, "sync"))
 }
 
 /// Sealing what is due at a moment: hours, and customers that close.
@@ -88,18 +82,21 @@ pub fn submission(product: &str, records: usize) -> Span {
 
 /// The call itself.
 pub fn call_to_aws(submission: &Span) -> Span {
-    if submission.is_disabled() {
-        return Span::none();
-    }
-    info_span!(
-        target: TARGET,
-        parent: submission,
-        "BatchMeterUsage",
-        otel.kind = "client",
-        rpc.system = "aws-api",
-        rpc.service = "MarketplaceMetering",
-        rpc.method = "BatchMeterUsage",
-    )
+    within(submission, || {
+        info_span!(
+            target: TARGET,
+            "BatchMeterUsage",
+            otel.kind = "client",
+            rpc.system = "aws-api",
+            rpc.service = "MarketplaceMetering",
+            rpc.method = "BatchMeterUsage",
+        )
+    })
+}
+
+/// A part of what is traced; of what is not, no part is.
+fn within(whole: &Span, part: impl FnOnce() -> Span) -> Span {
+    if whole.is_disabled() { Span::none() } else { whole.in_scope(part) }
 }
 
 /// Which client the current call is of.
