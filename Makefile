@@ -22,11 +22,13 @@ export TALLYMAN_TEST_PYTHON ?= $(CACHE)/venv/bin/python
 LOCKED := --release --locked
 # With everything that can be built in, as the image is: so one build serves all that follows.
 CARGO_FLAGS := $(LOCKED) --features otlp
+# The agent and the client. Both at once, so that they share each dependency as it is compiled.
+WORKSPACE := $(CARGO_FLAGS) --workspace
 
-.PHONY: help setup build demo test fmt lint deny sbom doc unit sim kill9 fuzz mutants bench
+.PHONY: help setup build demo test fmt lint client deny advisories sbom doc unit sim kill9 powercut fuzz mutants bench
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what the build and the tests need
 	@scripts/setup test
@@ -43,37 +45,49 @@ test: setup ## Set up, then run every check and every test
 	@$(MAKE) --no-print-directory fmt lint deny doc unit
 
 fmt: ## Check the formatting (`cargo fmt` mends it)
-	cargo fmt --check
+	cargo fmt --all --check
 
-lint: ## Clippy, warnings denied; also without traces, and the client by itself, as an application compiles it
-	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+lint: ## Clippy, warnings denied; also without traces
+	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 	cargo clippy $(LOCKED) --lib --bins -- -D warnings
-	cargo clippy $(LOCKED) --lib --no-default-features --features client -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --test powercut -- -D warnings
+
+# Its dependencies with the features that it asks for itself, which no other target compiles.
+client: ## Clippy for the client by itself, as an application compiles it, warnings denied
+	@scripts/setup build
+	cargo clippy $(LOCKED) -p tallyman-client -- -D warnings
 
 deny: ## Check licences, banned crates and sources
 	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check --allow duplicate licenses bans sources
+
+advisories: ## Ask the RustSec database about the crates in Cargo.lock (needs the network)
+	PATH="$(CACHE)/venv/bin:$(CACHE)/tools/bin:$$PATH" cargo deny --locked check advisories
 
 sbom: ## Write the software bill of materials (CycloneDX) into the target folder
 	@scripts/sbom "$(CARGO_TARGET_DIR)/sbom.cdx.json"
 
 doc: ## Build the documentation and run its examples
-	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps
-	cargo test $(CARGO_FLAGS) --doc
+	RUSTDOCFLAGS="-D warnings" cargo doc $(WORKSPACE) --no-deps
+	cargo test $(WORKSPACE) --doc
 
 unit: ## Run the tests (ARGS="NAME" picks some)
 	if command -v cargo-nextest >/dev/null; then \
-	    cargo nextest run $(CARGO_FLAGS) $(ARGS); \
+	    cargo nextest run $(WORKSPACE) $(ARGS); \
 	else \
-	    cargo test $(CARGO_FLAGS) --lib --bins --tests --examples $(ARGS); \
+	    cargo test $(WORKSPACE) --lib --bins --tests --examples $(ARGS); \
 	fi
 
 sim: ## Simulate days of an agent's life (SEEDS=10000 for many, SEED=7 for one, with what happened if it fails)
 	TALLYMAN_SIM_SEEDS="$(if $(SEED),,$(or $(SEEDS),1000))" TALLYMAN_SIM_SEED="$(SEED)" \
-	    cargo test $(CARGO_FLAGS) --lib work::simulation::tests::more_seeds_bill_exactly -- --exact --nocapture
+	    cargo test $(CARGO_FLAGS) --lib testing::simulation::tests::more_seeds_bill_exactly -- --exact --nocapture
 
 kill9: ## Kill the agent under load, again and again, and hold the bill against what it acknowledged (KILLS=200)
 	@scripts/setup build
 	TALLYMAN_KILLS=$(or $(KILLS),200) cargo test $(CARGO_FLAGS) --test it kill9_under_load -- --nocapture
+
+powercut: ## Cut the power of a virtual machine under load, and hold the bill against what was acknowledged (CUTS=50)
+	@scripts/setup build
+	TALLYMAN_CUTS=$(or $(CUTS),50) scripts/powercut
 
 bench: ## Measure, beside other servers (ARGS="--rounds 2 --seconds 2" for a quick look)
 	@scripts/setup bench
@@ -84,5 +98,5 @@ bench: ## Measure, beside other servers (ARGS="--rounds 2 --seconds 2" for a qui
 fuzz: build ## Look for inputs that break a decoder, with nightly (TIME=60 seconds for each)
 	@scripts/fuzz $(or $(TIME),60)
 
-mutants: ## Break src/domain in one place at a time, and see that a test notices (ARGS="--file '**/seal.rs'")
+mutants: ## Break src/domain in one place at a time, and see that a test notices (ARGS="house SAMPLE=300": the rest of src)
 	@scripts/mutants $(ARGS)

@@ -9,19 +9,12 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastrand::Rng;
 use prost::Message;
-use tallyman::{
-    base::proto::{RecordRequest, UsageEvent, raw},
-    domain::{
-        customer::Standing,
-        identity::{Identity, IdentityMode},
-        product::{Aggregate, Catalog, Dimension, Product, ProductIndex},
-        quantity::{Rounding, Unit},
-        time::{Hour, Timestamp},
-        usage::TimeBounds,
-    },
-    faces::ingest::{Desk, Hasher, fold_request},
-    work::roster::{Customer, Inner as Roster},
+use tallyman::internals::{
+    Aggregate, Catalog, Customer, CustomerState, CustomerTable as CustomerDirectory, Dimension, Hasher, Hour,
+    Identity, IdentityMode, Product, ProductIndex, Rounding, TimeBounds, Timestamp, Unit, ValidationContext,
+    fold_message, fold_request, raw,
 };
+use tallyman_client::proto::{RecordRequest, RecordStreamRequest, UsageEvent};
 
 const EVENTS: u64 = 1000;
 const REQUESTS: usize = 32;
@@ -47,15 +40,15 @@ fn catalog() -> Catalog {
     }])
 }
 
-fn roster() -> Roster {
-    let mut roster = Roster::default();
+fn customers() -> CustomerDirectory {
+    let mut customers = CustomerDirectory::default();
     for number in 0..CUSTOMERS {
         let key = format!("{number:012}");
         let identity = Identity::Account { account_id: key.as_str().into() };
-        let standing = Standing::new(identity, None, Hour::FIRST);
-        roster.put(Customer { product: ProductIndex(0), key: key.into(), standing }).unwrap();
+        let state = CustomerState::new(identity, None, Hour::FIRST);
+        customers.put(Customer { product: ProductIndex(0), key: key.into(), state }).unwrap();
     }
-    roster
+    customers
 }
 
 fn requests(customers: u64, has_ids: bool) -> Vec<Vec<u8>> {
@@ -72,10 +65,11 @@ fn requests(customers: u64, has_ids: bool) -> Vec<Vec<u8>> {
 }
 
 fn folding(criterion: &mut Criterion) {
-    let (catalog, roster, hasher) = (catalog(), roster(), Hasher::new(7));
+    let (catalog, customers, hasher) = (catalog(), customers(), Hasher::new(7));
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let range = bounds.around(Timestamp::from_seconds(1_793_620_800));
-    let desk = Desk { catalog: &catalog, roster: &roster, range, hasher, permission: None };
+    let context =
+        ValidationContext { catalog: &catalog, customers: &customers, range, hasher, permission: None };
     for (customers, has_ids) in [(FEW, false), (FEW, true), (CUSTOMERS, false), (CUSTOMERS, true)] {
         let ids = if has_ids { "with ids" } else { "without ids" };
         let mut group = criterion.benchmark_group(format!("1000 events of {customers} customers, {ids}"));
@@ -88,7 +82,17 @@ fn folding(criterion: &mut Criterion) {
         let raw: Vec<_> = requests.iter().cloned().map(raw::RecordRequest::from).collect();
         let mut turn = raw.iter().cycle();
         group.bench_function("decoded and folded in place", |bencher| {
-            bencher.iter(|| fold_request(desk, turn.next().unwrap()).unwrap());
+            bencher.iter(|| fold_request(context, turn.next().unwrap()).unwrap());
+        });
+        let as_message = |request: &Vec<u8>| {
+            let events = RecordRequest::decode(&**request).unwrap().events;
+            let message = RecordStreamRequest { sequence: 1, events, ..RecordStreamRequest::default() };
+            raw::RecordStreamRequest::from(message.encode_to_vec())
+        };
+        let messages: Vec<_> = requests.iter().map(as_message).collect();
+        let mut turn = messages.iter().cycle();
+        group.bench_function("the same as a stream's message, with its digest", |bencher| {
+            bencher.iter(|| fold_message(context, turn.next().unwrap()).unwrap());
         });
         group.finish();
     }

@@ -4,9 +4,9 @@
 use std::{env, fs, path::Path, sync::LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use tallyman::fuzzing::{self, Target};
+use tallyman::testing::fuzz::{self, Target};
 
-static TARGET: LazyLock<Target> = LazyLock::new(|| fuzzing::target(env!("CARGO_BIN_NAME")));
+static TARGET: LazyLock<Target> = LazyLock::new(|| fuzz::target(env!("CARGO_BIN_NAME")));
 
 fuzz_target!(
     init: write_seeds(),

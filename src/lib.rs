@@ -1,38 +1,34 @@
 //! tallyman: usage metering for SaaS products sold on AWS Marketplace.
 //!
-//! ```text
-//!  app pods --gRPC--> ingest --> committer --> buckets --(hour over)--> sealer --> records --> submitter --> AWS
-//!                      parse      group         open                     freeze     frozen      plan, send,
-//!                      and fold   commit, ack   hours                    + zeros    + due       settle
-//!                                      \___________ store (RocksDB) __________/
-//!  roster: who is billed           admin: metrics, health, summary           sandbox: AWS on a laptop
-//! ```
+//! ARCHITECTURE.md has the picture, the words and the reasons. Layers, each of which may name only those above it:
 //!
-//! Layers, each of which may name only those above it:
+//! - `domain` decides: time, quantities, buckets, records, batches, answers. Pure.
+//! - `base` is what the rest stands on: clock, configuration, metrics, tasks, the generated gRPC types.
+//! - `store` keeps everything on disk, and `aws` reaches AWS, each behind one trait.
+//! - `engine` counts, seals and submits. One owner for each piece of state.
+//! - `api` is the gRPC interface, `admin` the port for operators: status page, metrics, probes.
+//! - `sandbox` is AWS Marketplace on a laptop, and `load` the load generator.
+//! - `cli` is the command line.
+//! - `app` builds, runs and stops it all.
 //!
-//! - [`domain`] decides: time, quantities, buckets, records, batches, answers. Pure.
-//! - [`base`] is what the rest stands on: clock, configuration, metrics, tasks, the generated gRPC types.
-//! - [`worlds`] are outside: the store and the marketplace, each behind one trait.
-//! - [`work`] counts, seals and submits. One owner for each piece of state.
-//! - [`faces`] parse, call and answer: gRPC, admin, command line, sandbox.
-//! - [`app`] builds, runs and stops it all.
-//!
-//! [`client`] is for applications. It names nothing but [`base::proto`], and with the feature `client` alone, without
-//! `agent`, it is all that is compiled.
+//! The client for applications is a crate of its own, `tallyman-client`. It generates the messages that `base::proto`
+//! has, too.
 
-#[cfg(feature = "agent")]
-pub mod app;
-pub mod base;
-#[cfg(feature = "client")]
-pub mod client;
-#[cfg(feature = "agent")]
-pub mod domain;
-#[cfg(feature = "agent")]
-pub mod faces;
-#[cfg(all(feature = "agent", any(test, fuzzing)))]
+mod admin;
+mod api;
+mod app;
+mod aws;
+mod base;
+mod cli;
+mod domain;
+mod engine;
 #[doc(hidden)]
-pub mod fuzzing;
-#[cfg(feature = "agent")]
-pub mod work;
-#[cfg(feature = "agent")]
-pub mod worlds;
+pub mod internals;
+mod load;
+mod sandbox;
+mod store;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod testing;
+
+pub use app::main;

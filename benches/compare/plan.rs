@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ::tallyman::faces::load::{Load, Mode, Report, Usage};
+use ::tallyman::internals::{Load, LoadUsage as Usage, Mode, Report};
 
 use crate::{
     disk,

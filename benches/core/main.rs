@@ -6,7 +6,7 @@ mod plan;
 mod seal;
 
 use criterion::{criterion_group, criterion_main};
-use tallyman::domain::time::Hour;
+use tallyman::internals::Hour;
 
 fn hour() -> Hour {
     Hour::from_index(498_000)

@@ -3,12 +3,7 @@
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion};
-use tallyman::domain::{
-    deadline::Window,
-    identity::Identity,
-    outbox::Outbox,
-    record::{Amounts, Delivery, Record, RecordId},
-};
+use tallyman::internals::{Amounts, Delivery, Identity, Outbox, Record, RecordId, Window};
 
 use crate::hour;
 
@@ -28,11 +23,11 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         bencher.iter_batched(
             full,
             |mut outbox| {
-                while let Some(flight) = outbox.take_batch(now) {
-                    for entry in &flight.entries {
+                while let Some(batch) = outbox.take_batch(now) {
+                    for entry in &batch.entries {
                         outbox.remove(entry.record.id);
                     }
-                    outbox.landed(flight, true);
+                    outbox.complete(batch, true);
                 }
                 assert!(outbox.is_empty());
             },

@@ -3,21 +3,17 @@
 use std::{hint::black_box, num::NonZeroU64};
 
 use criterion::Criterion;
-use tallyman::domain::{
-    bucket::{Bucket, Carried, Usage},
-    identity::Identity,
-    product::{Aggregate, Dimension},
-    quantity::{Rounding, Unit},
-    record::RecordId,
-    seal::{Billed, Occasion, seal},
+use tallyman::internals::{
+    Aggregate, BilledCustomer, Bucket, Carried, Dimension, Identity, RecordId, Rounding, SealContext, Unit,
+    Usage, seal,
 };
 
 use crate::hour;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
-    let billed = Billed {
+    let customer = BilledCustomer {
         product: "prod".into(),
-        customer: "acme".into(),
+        key: "acme".into(),
         identity: Identity::Account { account_id: "123456789012".into() },
         since: None,
     };
@@ -30,8 +26,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         carried: Carried::from_origin(hour().previous(), 999_999),
         ..Bucket::new(aggregate)
     };
-    let occasion = Occasion { hour: hour(), claims_zero: true, is_last: false };
+    let context = SealContext { hour: hour(), claims_zero: true, is_last: false };
     criterion.bench_function("seal one bucket", |bencher| {
-        bencher.iter(|| seal(RecordId(1), occasion, &billed, &dimension, black_box(&bucket)));
+        bencher.iter(|| seal(RecordId(1), context, &customer, &dimension, black_box(&bucket)));
     });
 }

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     Figures,
-    desk::{Shape, config_text, mebibytes},
+    harness::{Shape, config_text, mebibytes},
 };
 
 /// What an agent takes that has done nothing yet.

@@ -9,7 +9,7 @@
 
 mod agent;
 mod buckets;
-mod desk;
+mod harness;
 mod pending;
 
 use std::{
@@ -19,7 +19,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use desk::Shape;
+use harness::Shape;
 
 const SHAPES: [&str; 5] = ["100x10", "1000x10", "10000x10", "100000x10", "1000000x1"];
 
@@ -104,7 +104,7 @@ const STARTS: [Column; 5] = [
     ("ready s", "ready_s", 2),
     ("MiB when ready", "ready_mib", 0),
     ("store s", "store_s", 2),
-    ("books s", "books_s", 2),
+    ("state s", "books_s", 2),
 ];
 
 const PENDING: [Column; 8] = [

@@ -6,70 +6,60 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tallyman::{
-    base::{clock::Clock, tasks::Tasks},
-    domain::{
-        deadline::Window,
-        outbox::Outbox,
-        record::{Outcome, Record},
-    },
-    work::{
-        books::Settlement,
-        pace::Pace,
-        submitter::{Options, Submitter, UnsentBoard},
-        trusted_clock::TrustedClock,
-    },
-    worlds::{
-        marketplace::ScriptedMarketplace,
-        store::{Store, load},
-    },
+use tallyman::internals::{
+    Clock, Outbox, Outcome, RateLimiter, Record, RecordId, RecordReader, ScriptedMetering, Settlement, Store,
+    Submitter, SubmitterOptions as Options, Tasks, TrustedClock, UnsentStatus, Window,
 };
 use tokio::sync::watch;
 
 use crate::{
-    desk::{Desk, Shape, mebibytes},
+    harness::{Harness, Shape, mebibytes},
     tell,
 };
 
 pub(crate) async fn run(shape: Shape, folder: &Path) {
-    let desk = Desk::open(shape, folder);
-    tell("store_s", desk.opening_store.as_secs_f64());
-    tell("books_s", desk.opening_books.as_secs_f64());
-    submit(&desk).await;
-    let records = plan(&desk);
-    settle(&desk, records).await;
+    let harness = Harness::open(shape, folder);
+    tell("store_s", harness.opening_store.as_secs_f64());
+    tell("books_s", harness.opening_books.as_secs_f64());
+    submit(&harness).await;
+    let records = plan(&harness);
+    settle(&harness, records).await;
     tell("pending", 1.0);
 }
 
 /// How the submitter disturbs: it takes all in, and sends at AWS's pace.
-async fn submit(desk: &Desk) {
+async fn submit(harness: &Harness) {
     let (tasks, before) = (Tasks::default(), mebibytes("self"));
     let (_sealed, sealed) = watch::channel(0);
     let options = Options {
-        products: desk.catalog.products().map(|(_, product)| product.code.clone()).collect(),
-        catalog: desk.catalog.clone(),
+        products: harness.catalog.products().map(|(_, product)| product.code.clone()).collect(),
+        catalog: harness.catalog.clone(),
         window: Window::AWS,
-        pace: Pace::new(10.0),
+        rate_limiter: RateLimiter::new(10.0),
         concurrency: 4,
     };
-    let (store, clock) = (desk.store.clone() as Arc<dyn Store>, TrustedClock::new(Clock::SYSTEM));
-    let marketplace = Arc::new(ScriptedMarketplace::new(ScriptedMarketplace::accept));
-    let board = UnsentBoard::default();
-    Submitter::new(options, desk.committer.clone(), store, marketplace, clock, board).start(sealed, &tasks);
+    let (store, clock) = (harness.store.clone() as Arc<dyn Store>, TrustedClock::new(Clock::SYSTEM));
+    let marketplace = Arc::new(ScriptedMetering::new(ScriptedMetering::accept));
+    let board = UnsentStatus::default();
+    Submitter::new(options, harness.committer.clone(), store, marketplace, clock, board)
+        .start(sealed, &tasks);
     let ((), latencies) =
-        desk.probe_while(Desk::hour().next(), tokio::time::sleep(Duration::from_secs(10))).await;
+        harness.probe_while(Harness::hour().next(), tokio::time::sleep(Duration::from_secs(10))).await;
     let [p99, longest] = latencies.p99_and_max();
     tell("busy_p99_ms", p99);
     tell("busy_max_ms", longest);
     let bytes = (mebibytes("self") - before) * f64::from(1 << 20);
-    tell("record_bytes", bytes / f64::from(desk.shape.buckets()));
+    tell("record_bytes", bytes / f64::from(harness.shape.buckets()));
     assert!(tasks.stop(Duration::from_secs(20)).await);
 }
 
 /// Puts all pending records into batches, in memory.
-fn plan(desk: &Desk) -> Vec<Vec<Arc<Record>>> {
+fn plan(harness: &Harness) -> Vec<Vec<Arc<Record>>> {
     let (mut pending, begun) = (Vec::new(), Instant::now());
-    load::all_pending(&*desk.store, |record, delivery| pending.push((Arc::new(record), delivery))).unwrap();
+    let records = RecordReader::new(&*harness.store);
+    for (record, delivery) in records.pending_after(RecordId(0), usize::MAX).unwrap() {
+        pending.push((Arc::new(record), delivery));
+    }
     let count = u32::try_from(pending.len()).unwrap().max(1);
     let tell_each = |name, begun: Instant| tell(name, begun.elapsed().as_secs_f64() * 1e6 / f64::from(count));
     tell_each("load_us", begun);
@@ -80,12 +70,12 @@ fn plan(desk: &Desk) -> Vec<Vec<Arc<Record>>> {
     }
     tell_each("insert_us", begun);
     let (mut batches, begun) = (Vec::new(), Instant::now());
-    while let Some(flight) = outbox.take_batch(now) {
-        let batch: Vec<_> = flight.entries.iter().map(|entry| entry.record.clone()).collect();
+    while let Some(in_flight) = outbox.take_batch(now) {
+        let batch: Vec<_> = in_flight.entries.iter().map(|entry| entry.record.clone()).collect();
         for record in &batch {
             outbox.remove(record.id);
         }
-        outbox.landed(flight, true);
+        outbox.complete(in_flight, true);
         batches.push(batch);
     }
     tell_each("plan_us", begun);
@@ -93,7 +83,7 @@ fn plan(desk: &Desk) -> Vec<Vec<Arc<Record>>> {
 }
 
 /// Settles them through the committer, many batches at once.
-async fn settle(desk: &Desk, batches: Vec<Vec<Arc<Record>>>) {
+async fn settle(harness: &Harness, batches: Vec<Vec<Arc<Record>>>) {
     let count: usize = batches.iter().map(Vec::len).sum();
     let done = |record: Arc<Record>| {
         let outcome = Outcome::Accepted { receipt: "receipt".into(), presumed: false };
@@ -106,7 +96,7 @@ async fn settle(desk: &Desk, batches: Vec<Vec<Arc<Record>>>) {
             let some: Vec<_> = batches
                 .by_ref()
                 .take(16)
-                .map(|batch| desk.committer.settle(batch.into_iter().map(done).collect()))
+                .map(|batch| harness.committer.settle(batch.into_iter().map(done).collect()))
                 .collect();
             if some.is_empty() {
                 return;
@@ -116,7 +106,7 @@ async fn settle(desk: &Desk, batches: Vec<Vec<Arc<Record>>>) {
             }
         }
     };
-    let ((), latencies) = desk.probe_while(Desk::hour().next(), settling).await;
+    let ((), latencies) = harness.probe_while(Harness::hour().next(), settling).await;
     tell("settle_us", begun.elapsed().as_secs_f64() * 1e6 / (count.max(1) as f64));
     tell("settle_max_ms", latencies.p99_and_max()[1]);
 }

@@ -1,8 +1,7 @@
-//! Sends usage to a tallyman agent, one event for each quantity, with the library's client.
+//! Sends usage to a tallyman agent, one event for each quantity, with the Rust client.
 //!
 //! ```text
-//! cargo run --release --no-default-features --features client --example send_usage -- \
-//!     127.0.0.1:7450 CUSTOMER DIMENSION WORK QUANTITY...
+//! cargo run --release -p tallyman-client --example send_usage -- 127.0.0.1:7450 CUSTOMER DIMENSION WORK QUANTITY...
 //! ```
 //!
 //! WORK names what was done, as an order's number does. The event ids are made of it, so that whoever sends the same
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tallyman::client::{Client, Report, Settings, UsageEvent};
+use tallyman_client::{Client, Report, Settings, UsageEvent};
 
 static IS_WHOLE: AtomicBool = AtomicBool::new(true);
 
@@ -25,7 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [address, customer, dimension, work, quantities @ ..] = &arguments[..] else {
         return Err("usage: send_usage ADDRESS CUSTOMER DIMENSION WORK QUANTITY...".into());
     };
-    // A service has one producer id for each of its processes. This program is started anew for each work.
+    // A service has one producer id for each of its processes. This program is started anew for each work; of two at a
+    // time, the one that was started first ends with an error.
     let mut settings = Settings::new(address, "send_usage")?;
     settings.give_up_after = Duration::from_mins(1);
     let client = Client::open(settings, report)?;

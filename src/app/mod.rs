@@ -1,50 +1,68 @@
 //! Puts the agent together, runs it, and takes it apart in order. The only place that knows all parts.
 
+mod command;
 mod continuity;
-pub mod demo;
-pub mod logs;
-pub mod run;
+pub(crate) mod demo;
+mod lanes;
+pub(crate) mod logs;
+mod open_files;
+pub(crate) mod run;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::{
+    admin,
+    api::{
+        activity::Activity,
+        agent_handle::AgentHandle,
+        customers::Customers,
+        ledger::Ledger,
+        server::{self, Services},
+        transport::{self, BoundSocket, ServerCredentials},
+        usage::Ingest,
+    },
+    aws::{metering::Endpoint, session::Credentials},
     base::{
         clock::Clock,
-        config::{Config, ConfiguredCustomer, Connection, Quota},
-        metrics,
-        tasks::Tasks,
+        config::{Config, ConfiguredCustomer, Grpc, Quota},
+        http, metrics,
+        tasks::{Tasks, blocking},
+        telemetry::Sampling,
     },
     domain::time::{Hour, Timestamp},
-    faces::{
-        admin,
-        customers::Customers,
-        grpc::{self, Access, Bound, Services},
-        ingest::Ingest,
-        ledger::Ledger,
-        view::{Activity, View},
-    },
-    work::{
+    engine::{
         audit::Limits,
-        books::{Books, OpenError, PutError, Registration, Rules},
-        committer::{CommitError, Committer},
-        pace::Pace,
-        phase::{Phase, PhaseHandle},
-        roster::Roster,
+        billing::{PutError, Registration},
+        committer::{CommitError, Committer, Never},
+        customers::CustomerDirectory,
+        lifecycle::{Lifecycle, Phase},
+        open_error::OpenError,
+        rules::Rules,
+        seal_gate::SealGate,
         sealer,
-        submitter::{Options as SubmitterOptions, Submitter, UnsentBoard},
+        state::EngineState,
+        submitter::{Options as SubmitterOptions, Submitter, UnsentStatus, rate_limiter::RateLimiter},
         trusted_clock::TrustedClock,
     },
-    worlds::{
-        marketplace::{AwsMarketplace, Credentials, Marketplace},
-        store::{RocksStore, Store, StoreError, load},
-    },
+    store::{RocksStore, Store, StoreError, claim},
 };
+
+use lanes::{Lane, ask_for_the_time, lanes};
+
+pub use command::main;
+
+use continuity::Continuity;
 
 const LAST_STEP_THAT_COUNTS: &str = "commits";
 /// How long each step of the shutdown may take: together well under a minute.
@@ -54,17 +72,17 @@ const LAST_COMMIT: Duration = Duration::from_secs(10);
 const CLOSE_ADMIN: Duration = Duration::from_secs(2);
 
 /// What an agent is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     pub config: Config,
     pub clock: Clock,
     pub credentials: Credentials,
-    /// Where the metrics are rendered; a process has one recorder.
+    /// The handle that renders the metrics. A process has one recorder.
     pub metrics: Option<PrometheusHandle>,
 }
 
 /// A running agent.
-pub struct Agent {
-    pub view: View,
+pub(crate) struct Agent {
+    pub handle: AgentHandle,
     grpc_tasks: Tasks,
     workers: Tasks,
     writer: Tasks,
@@ -72,17 +90,23 @@ pub struct Agent {
 }
 
 #[derive(Debug, Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: io::Error },
     #[error("who may call: {0}")]
-    Access(String),
+    Credentials(String),
     #[error("customer of the configuration: {0}")]
-    Customer(#[from] PutError),
+    Customer(PutError),
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(#[from] CommitError<Never>),
+}
+
+impl From<CommitError<PutError>> for StartError {
+    fn from(error: CommitError<PutError>) -> Self {
+        error.refusal().map_or_else(Self::Commit, Self::Customer)
+    }
 }
 
 impl From<StoreError> for StartError {
@@ -93,25 +117,48 @@ impl From<StoreError> for StartError {
 
 impl Agent {
     /// Starts everything. Returns once usage is taken.
-    pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { config, clock, credentials, metrics } = parts;
-        let access = Access::load(&config.grpc).map_err(StartError::Access)?;
+    pub(crate) async fn start(parts: Parts) -> Result<Self, StartError> {
+        let Parts { mut config, clock, credentials, metrics } = parts;
+        let server_credentials = load_credentials(&config.grpc).await.map_err(StartError::Credentials)?;
+        let files = open_files::divide(&mut config.limits.connections);
         // The folder's lock first: it keeps a second agent from touching what the first one listens on.
-        let store: Arc<dyn Store> = Arc::new(RocksStore::open(&config.agent.data_dir)?);
-        let grpc_socket = listen_error(&config.grpc.listen, grpc::bind(&config.grpc.listen).await)?;
-        let admin_socket = listen_error(&config.admin.listen, TcpListener::bind(config.admin.listen).await)?;
+        let store: Arc<dyn Store> = Arc::new(RocksStore::open_within(&config.agent.data_dir, files.tables)?);
+        let grpc_socket = listen_error(&config.grpc.listen, transport::bind(&config.grpc.listen).await)?;
+        let admin_socket = listen_error(&config.admin.listen, http::bind(config.admin.listen))?;
         let agent = Self::work(&config, clock, store.clone(), credentials).await?;
-        let admin = admin::router(agent.view.clone(), metrics, agent.admin_tasks.clone());
-        let admin = axum::serve(admin_socket, admin).with_graceful_shutdown(agent.admin_tasks.stopping());
-        agent.admin_tasks.spawn("admin", async move {
-            if let Err(error) = admin.await {
-                error!(%error, "the admin server has failed");
-            }
-        });
-        agent.serve(&config, grpc_socket, access, &*store)?;
-        agent.view.phase.serve();
-        info!(grpc = %config.grpc.listen, admin = %config.admin.listen, version = env!("CARGO_PKG_VERSION"), "ready");
+        let hosts = config.admin.hosts.clone();
+        let admin = admin::router(agent.handle.clone(), metrics, hosts, agent.admin_tasks.clone());
+        let served = http::serve(admin_socket, admin, admin::LIMITS, agent.admin_tasks.clone());
+        agent.admin_tasks.spawn("admin", served);
+        agent.serve(&config, grpc_socket, server_credentials, &*store)?;
+        agent.handle.lifecycle.serve();
+        agent.tell_ready(&config);
         Ok(agent)
+    }
+
+    /// The facts that are asked for first when something is wrong.
+    fn tell_ready(&self, config: &Config) {
+        let (handle, status) = (&self.handle, self.handle.committer.status());
+        if handle.is_data_dir_new && !handle.is_sandbox {
+            warn!(
+                data_dir = %handle.data_dir.display(),
+                "the data folder is new and empty: if this agent had one before, what that one holds is not billed"
+            );
+        }
+        let unsent: u64 = status.tally.pending_records.values().sum();
+        let endpoints: BTreeSet<_> = handle.endpoints.iter().map(ToString::to_string).collect();
+        let endpoints: Vec<_> = endpoints.into_iter().collect();
+        info!(
+            grpc = %config.grpc.listen,
+            admin = %config.admin.listen,
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %handle.data_dir.display(),
+            folder = if handle.is_data_dir_new { "new" } else { "found" },
+            sealed_through = %status.sealed_through,
+            unsent,
+            endpoints = endpoints.join(", "),
+            "ready"
+        );
     }
 
     /// Starts the committer, the sealer and the submitters.
@@ -121,69 +168,86 @@ impl Agent {
         store: Arc<dyn Store>,
         credentials: Credentials,
     ) -> Result<Self, StartError> {
-        let (phase, roster) = (PhaseHandle::default(), Arc::new(Roster::default()));
-        load::claim_format(&*store, Uuid::new_v4().as_u128())?;
-        load::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
-        let (trusted_clock, started) = (TrustedClock::new(clock), clock.now());
-        let catalog = Arc::new(continuity::check(&*store, config, started)?);
-        let books = Books::open(&*store, Rules::new(config, catalog.clone()), roster.clone(), started)?;
+        let (lifecycle, customers) = (Lifecycle::default(), Arc::new(CustomerDirectory::default()));
+        let is_data_dir_new = claim::is_new(&*store)?;
+        claim::claim_format(&*store, Uuid::new_v4().as_u128())?;
+        claim::claim_marketplace(&*store, credentials == Credentials::Sandbox)?;
+        let (trusted_clock, lanes) = (TrustedClock::new(clock), lanes(config, credentials).await);
+        ask_for_the_time(&lanes, &trusted_clock).await;
+        let started = trusted_clock.best_now();
+        let Continuity { catalog, moves } = continuity::check(&*store, config, started)?;
+        let catalog = Arc::new(catalog);
+        let rules = Rules::new(config, catalog.clone());
+        let mut state = EngineState::open(&*store, rules, customers.clone(), started)?;
+        for allowed in moves {
+            allowed.make(&mut state, &*store, started)?;
+        }
         let (writer, workers) = (Tasks::default(), Tasks::default());
         let pending = config.limits.max_pending_events;
-        let committer =
-            Committer::start(books, store.clone(), roster, clock, pending, phase.clone(), &writer);
+        let committer = Committer::start(
+            state,
+            store.clone(),
+            customers,
+            trusted_clock.clone(),
+            pending,
+            lifecycle.clone(),
+            &writer,
+        );
         // A seal that an earlier process left unfinished comes first: no identity may change in the middle of it.
-        while committer.seal(started).await?.more {}
-        committer.put_customers(configured_customers(config, started)).await??;
-        let view = View {
+        while committer.finish_seal().await?.more {}
+        committer.put_customers(configured_customers(config, started)).await?;
+        let handle = AgentHandle {
             agent_id: config.agent.id.as_str().into(),
             data_dir: config.agent.data_dir.as_path().into(),
+            is_data_dir_new,
             catalog,
+            endpoints: config.connections.iter().map(Endpoint::of).collect(),
             is_sandbox: credentials == Credentials::Sandbox,
             shows_customers: config.admin.show_customers,
             window: config.submission.window,
             limits: limits(config),
             clock,
             trusted_clock: trusted_clock.clone(),
-            phase,
+            lifecycle,
             committer: committer.clone(),
-            unsent: UnsentBoard::default(),
+            unsent: UnsentStatus::default(),
             activity: Activity::default(),
             store,
         };
         for (_, product) in config.catalog.products() {
-            view.activity.begin(&product.code, started);
+            handle.activity.begin(&product.code, started);
             metrics::announce(&product.code);
         }
-        let sealed = sealer::start(committer, trusted_clock, &workers);
-        start_submitters(config, &view, credentials, &sealed, &workers).await;
-        Ok(Self { view, grpc_tasks: Tasks::default(), workers, writer, admin_tasks: Tasks::default() })
+        let sealed = sealer::start(committer, SealGate::new(trusted_clock), clock, &workers);
+        start_submitters(config, &handle, lanes, &sealed, &workers);
+        Ok(Self { handle, grpc_tasks: Tasks::default(), workers, writer, admin_tasks: Tasks::default() })
     }
 
     fn serve(
         &self,
         config: &Config,
-        socket: Bound,
-        access: Access,
+        socket: BoundSocket,
+        credentials: ServerCredentials,
         store: &dyn Store,
     ) -> Result<(), StoreError> {
-        let (view, max_events) = (self.view.clone(), config.grpc.max_events_per_request);
-        let hash_key = load::hash_key(store)?;
+        let (handle, max_events) = (self.handle.clone(), config.grpc.max_events_per_request);
+        let hash_key = claim::hash_key(store)?;
         let services = Services {
             ingest: Ingest::new(
-                view.clone(),
+                handle.clone(),
                 config.hour.bounds,
                 max_events,
                 hash_key,
                 self.grpc_tasks.clone(),
             ),
-            customers: Customers::new(view.clone()),
-            ledger: Ledger::new(view.clone()),
-            phase: view.phase.watch(),
+            customers: Customers::new(handle.clone()),
+            ledger: Ledger::new(handle.clone()),
+            phase: handle.lifecycle.watch(),
         };
         let (limits, tasks) = (config.limits.connections, self.grpc_tasks.clone());
-        let sampling = config.telemetry.sampling();
+        let sampling = Sampling::of(&config.telemetry);
         self.grpc_tasks.spawn("grpc", async move {
-            if let Err(error) = grpc::serve(socket, access, limits, sampling, services, tasks).await {
+            if let Err(error) = server::serve(socket, credentials, limits, sampling, services, tasks).await {
                 error!(%error, "the gRPC server has failed");
             }
         });
@@ -191,7 +255,7 @@ impl Agent {
     }
 
     /// Resolves once a part has failed that the agent cannot go on without.
-    pub async fn failed(&self) {
+    pub(crate) async fn failed(&self) {
         tokio::select! {
             () = self.grpc_tasks.failed() => {}
             () = self.workers.failed() => {}
@@ -203,9 +267,9 @@ impl Agent {
     /// Stops in order: un-ready, drain requests, let calls to AWS finish, last commit, close. Says whether the last
     /// commit is on disk. A client or an AWS that does not let go is left behind after a while: what it was not told
     /// it will ask for again.
-    pub async fn stop(self) -> bool {
+    pub(crate) async fn stop(self) -> bool {
         info!("stopping");
-        self.view.phase.stop();
+        self.handle.lifecycle.stop();
         let steps = [
             ("requests", &self.grpc_tasks, DRAIN_REQUESTS),
             ("calls", &self.workers, DRAIN_CALLS),
@@ -221,8 +285,15 @@ impl Agent {
             is_committed &= in_time || what != LAST_STEP_THAT_COUNTS;
         }
         info!("stopped");
-        is_committed && !matches!(self.view.phase.get(), Phase::Failed(_))
+        is_committed && !matches!(self.handle.lifecycle.get(), Phase::Failed(_))
     }
+}
+
+/// Reads on a thread of its own: where a file's disk does not answer, a signal still ends the agent.
+async fn load_credentials(grpc: &Grpc) -> Result<ServerCredentials, String> {
+    let grpc = grpc.clone();
+    let loaded = blocking(move || ServerCredentials::load(&grpc)).await;
+    loaded.map_err(|panic| panic.to_string())?
 }
 
 fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, StartError> {
@@ -252,35 +323,29 @@ fn configured_customers(config: &Config, now: Timestamp) -> Vec<Registration> {
     config.customers.iter().map(customer).collect()
 }
 
-/// One submitter for each way to reach AWS; those of one seller account and region share a pace.
-async fn start_submitters(
+/// One submitter a lane; those of one seller account and region share a rate limiter.
+fn start_submitters(
     config: &Config,
-    view: &View,
-    credentials: Credentials,
+    handle: &AgentHandle,
+    lanes: Vec<Lane<'_>>,
     sealed: &watch::Receiver<u64>,
     workers: &Tasks,
 ) {
-    let mut lanes: BTreeMap<&Connection, Vec<Arc<str>>> = BTreeMap::new();
-    for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
-        lanes.entry(connection).or_default().push(product.code.clone());
-    }
-    let mut paces: BTreeMap<Quota<'_>, Pace> = BTreeMap::new();
-    for (connection, products) in lanes {
-        let pace = paces
+    let mut rate_limiters: BTreeMap<Quota<'_>, RateLimiter> = BTreeMap::new();
+    for Lane { connection, products, marketplace } in lanes {
+        let rate_limiter = rate_limiters
             .entry(connection.quota())
-            .or_insert_with(|| Pace::new(config.submission.requests_per_second));
-        let marketplace: Arc<dyn Marketplace> =
-            Arc::new(AwsMarketplace::connect(connection, credentials).await);
+            .or_insert_with(|| RateLimiter::new(config.submission.requests_per_second));
         let options = SubmitterOptions {
             products,
-            catalog: view.catalog.clone(),
+            catalog: handle.catalog.clone(),
             window: config.submission.window,
-            pace: pace.clone(),
+            rate_limiter: rate_limiter.clone(),
             concurrency: config.submission.concurrency,
         };
-        let (committer, store) = (view.committer.clone(), view.store.clone());
-        let (clock, board) = (view.trusted_clock.clone(), view.unsent.clone());
-        let submitter = Submitter::new(options, committer, store, marketplace, clock, board);
+        let (committer, store) = (handle.committer.clone(), handle.store.clone());
+        let (clock, unsent) = (handle.trusted_clock.clone(), handle.unsent.clone());
+        let submitter = Submitter::new(options, committer, store, marketplace, clock, unsent);
         submitter.start(sealed.clone(), workers);
     }
 }

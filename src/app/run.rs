@@ -3,22 +3,23 @@
 use std::{net::SocketAddr, path::Path};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
+    aws::session::{self, Credentials},
     base::{
         clock::{Clock, ClockSpec},
         config::{Config, Connection},
         metrics,
+        open_files::raise_limit,
+        preflight::{self, Findings},
         tasks::Tasks,
         telemetry::Traces,
     },
-    faces::{
-        cli::{Exit, RunArgs, SandboxArgs, load_config},
-        sandbox::{Sandbox, SandboxOptions},
-    },
-    work::{books::OpenError, phase::Phase},
-    worlds::{marketplace::Credentials, store::StoreError},
+    cli::{Exit, RunArgs, SandboxArgs, load_config},
+    engine::{lifecycle::Phase, open_error::OpenError},
+    sandbox::{Sandbox, SandboxOptions},
+    store::StoreError,
 };
 
 use super::{Agent, CLOSE_ADMIN, Parts, StartError, logs::Logs};
@@ -27,7 +28,7 @@ use super::{Agent, CLOSE_ADMIN, Parts, StartError, logs::Logs};
 const SIGXFSZ: i32 = 25;
 
 /// Runs the agent until it is told to stop.
-pub async fn run(args: RunArgs, logs: Logs) -> Exit {
+pub(crate) async fn run(args: RunArgs, logs: Logs) -> Exit {
     let config = match read_config(args.config.as_deref()) {
         Ok(config) => config,
         Err(exit) => return exit,
@@ -47,6 +48,9 @@ pub async fn run(args: RunArgs, logs: Logs) -> Exit {
 }
 
 async fn run_configured(args: RunArgs, mut config: Config) -> Exit {
+    if !passes_preflight(&config, args.sandbox) {
+        return Exit::Usage;
+    }
     let clock = clock(args.clock);
     if !clock.is_system() && !args.sandbox && !config.connections.iter().all(Connection::is_loopback) {
         error!("--clock is for tests: it needs --sandbox, or an endpoint_url on loopback for every product");
@@ -91,8 +95,27 @@ async fn run_configured(args: RunArgs, mut config: Config) -> Exit {
     exit
 }
 
+/// Says what is likely to be a mistake; whether there is nothing that refuses the start.
+fn passes_preflight(config: &Config, is_sandbox: bool) -> bool {
+    let Findings { faults, warnings } = preflight::look(config);
+    for warning in config.warnings.iter().chain(&warnings) {
+        warn!("{warning}");
+    }
+    if !is_sandbox {
+        for name in session::set_aside() {
+            warn!(
+                "{name} is not taken: where calls go is said by endpoint_url, sts_endpoint_url and region alone"
+            );
+        }
+    }
+    for fault in &faults {
+        error!("{fault}");
+    }
+    faults.is_empty()
+}
+
 /// Runs a sandbox alone until it is told to stop.
-pub async fn sandbox(args: SandboxArgs) -> Exit {
+pub(crate) async fn sandbox(args: SandboxArgs) -> Exit {
     let config = match args.config.as_deref().map(|path| read_config(Some(path))).transpose() {
         Ok(config) => config,
         Err(exit) => return exit,
@@ -105,6 +128,13 @@ pub async fn sandbox(args: SandboxArgs) -> Exit {
         faults: args.faults,
         seed: args.seed.unwrap_or_else(|| fastrand::u64(..)),
     };
+    raise_limit();
+    if !args.listen.ip().is_loopback() {
+        warn!(
+            address = %args.listen,
+            "other machines reach the sandbox: it takes any signature, and whoever calls it may reset it and set its faults"
+        );
+    }
     if start_sandbox(options, &tasks).await.is_none() {
         return Exit::Failed;
     }
@@ -117,14 +147,19 @@ pub async fn sandbox(args: SandboxArgs) -> Exit {
 }
 
 async fn until_told_to_stop(agent: Agent, mut stop: StopSignals) -> Exit {
+    let lifecycle = agent.handle.lifecycle.clone();
     let has_failed = tokio::select! {
         () = stop.told() => false,
         () = agent.failed() => true,
+        () = lifecycle.restart_requested() => {
+            error!("the agent ends, so that it is started again: nothing else is needed to go on");
+            false
+        }
     };
-    let phase = agent.view.phase.clone();
     let in_order = agent.stop().await;
-    match (has_failed, phase.get()) {
+    match (has_failed, lifecycle.get()) {
         (true, _) => Exit::Internal,
+        (false, Phase::Failed(_)) if lifecycle.wants_restart() => Exit::TryLater,
         (false, Phase::Failed(_)) => Exit::Storage,
         (false, _) if in_order => Exit::Ok,
         (false, _) => Exit::Failed,
@@ -144,7 +179,7 @@ impl StopSignals {
         Self(signals.inspect_err(|fault| error!(%fault, "cannot listen for signals")).ok())
     }
 
-    /// At once, if they cannot be heard.
+    /// Returns at once if signals cannot be heard.
     async fn told(&mut self) {
         if let Some((terminate, interrupt)) = &mut self.0 {
             tokio::select! {
@@ -186,18 +221,21 @@ pub(super) fn bill_sandbox(config: &mut Config, sandbox: &Sandbox) {
 
 fn exit_for(fault: &StartError) -> Exit {
     match fault {
-        StartError::Open(OpenError::Store(StoreError::InUse { .. })) => Exit::TryLater,
+        StartError::Open(OpenError::Store(StoreError::InUse { .. } | StoreError::OutOfFiles { .. })) => {
+            Exit::TryLater
+        }
         StartError::Open(
             OpenError::Store(StoreError::OtherMarketplace { .. })
             | OpenError::NotConfigured { .. }
             | OpenError::Moved { .. }
             | OpenError::OnlyATest { .. }
+            | OpenError::NeverBilled { .. }
             | OpenError::AggregateChanged { .. }
             | OpenError::IdentityChangedTwice { .. }
             | OpenError::Customer { .. },
         )
         | StartError::Customer(_)
-        | StartError::Access(_) => Exit::Usage,
+        | StartError::Credentials(_) => Exit::Usage,
         StartError::Open(OpenError::Store(_)) | StartError::Commit(_) => Exit::Storage,
         StartError::Listen { .. } => Exit::Failed,
     }

@@ -71,7 +71,7 @@ impl Clock {
         (Self { spec: Some(spec), steps: Some(steps) }, steps)
     }
 
-    /// In tokio's time, with a handle to step it by.
+    /// A clock in tokio's time, with a handle to step it by.
     #[cfg(test)]
     pub(crate) fn simulated(start: Timestamp) -> (Self, &'static Steps) {
         let simulated = Some(Simulated { anchor: Instant::now(), start });

@@ -6,7 +6,7 @@ use rustix::fs::statvfs;
 
 /// A disk's room, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     pub bytes: u64,
     /// What this process may still write; some file systems keep a part for root.
     pub available: u64,
@@ -14,7 +14,7 @@ pub struct Room {
 
 impl Room {
     /// The room of the disk that `folder` is on. Blocks for as long as the disk does.
-    pub fn of(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn of(folder: &Path) -> io::Result<Self> {
         let told = statvfs(folder)?;
         let bytes = |blocks: u64| blocks.saturating_mul(told.f_frsize);
         Ok(Self { bytes: bytes(told.f_blocks), available: bytes(told.f_bavail) })

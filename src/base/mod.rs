@@ -1,19 +1,15 @@
 //! Small things that the rest stands on, each usable alone.
 
-#[cfg(feature = "agent")]
-pub mod clock;
-#[cfg(feature = "agent")]
-pub mod config;
-#[cfg(feature = "agent")]
-pub mod disk;
-#[cfg(feature = "agent")]
-pub mod metrics;
-pub mod proto;
-#[cfg(feature = "agent")]
-pub mod sabotage;
-#[cfg(feature = "agent")]
-pub mod tasks;
-#[cfg(feature = "agent")]
-pub mod telemetry;
-#[cfg(feature = "agent")]
-pub mod x509;
+pub(crate) mod clock;
+pub(crate) mod config;
+pub(crate) mod disk;
+pub(crate) mod files;
+pub(crate) mod http;
+pub(crate) mod metrics;
+pub(crate) mod open_files;
+pub(crate) mod preflight;
+pub(crate) mod proto;
+pub(crate) mod sabotage;
+pub(crate) mod tasks;
+pub(crate) mod telemetry;
+pub(crate) mod x509;

@@ -4,23 +4,28 @@
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub(crate) enum Sabotage {
     /// Answers before what it answers for is on disk (against I3).
     AnswerBeforeSync,
-    /// Counts an event and does not note its id (against I4).
-    ForgetMarker,
-    /// Lets any client go on with a producer's numbers (against I4): what the rightful one sends is acknowledged and not counted.
+    /// Counts an event and forgets its dedup key (against I4).
+    ForgetDedupKey,
+    /// Takes producers of two clients for one, since they have one name (against I4): each uses up numbers of the other.
     LendProducer,
+    /// Takes other events under a number that has counted for a repeat (against I4): they are acknowledged and not
+    /// counted.
+    TakeDivergedForRepeat,
     /// Makes a record anew when it is sent again (against I2).
     RecomputeOnRetry,
     /// Drops what a seal leaves below a step (against I1).
     DropCarry,
     /// Seals and sends an hour when it has hardly begun (against I7 and I8).
     SendBeforeSeal,
+    /// Believes the clock before AWS has told the time (against I7).
+    SealBeforeTold,
 }
 
 #[cfg(not(test))]
-pub const fn is_sabotaged(_: Sabotage) -> bool {
+pub(crate) const fn is_sabotaged(_: Sabotage) -> bool {
     false
 }
 
@@ -41,7 +46,7 @@ mod switch {
         SABOTAGE.get() == Some(by)
     }
 
-    /// For this thread, until it is set again.
+    /// Sets the sabotage of this thread, until it is set again.
     pub(crate) fn sabotage(by: Option<Sabotage>) {
         SABOTAGE.set(by);
     }

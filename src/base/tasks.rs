@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    thread,
     time::Duration,
 };
 
@@ -104,8 +105,27 @@ impl Tasks {
     }
 }
 
+/// Does two pieces of work at the same time, the first on a thread of its own. Its panic is the caller's.
+pub(crate) fn side_by_side<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> (A, B) {
+    // A thread has random numbers of its own, which no seed of a simulation reaches.
+    #[cfg(test)]
+    if simulated::is_on() {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        (first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), second)
+    })
+}
+
 /// Runs work that blocks its thread where that holds nobody up.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
     #[cfg(test)]
     if simulated::is_on() {
         return Ok(simulated::blocking(work).await);
@@ -114,7 +134,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 }
 
 /// Runs work that blocks the thread of its own that a task has.
-pub async fn in_place<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+pub(crate) async fn in_place<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     #[cfg(test)]
     if simulated::is_on() {
         return Ok(simulated::blocking(work).await);
@@ -128,7 +148,7 @@ pub async fn in_place<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
 /// Work that panicked, with its words.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct Panicked(String);
+pub(crate) struct Panicked(String);
 
 /// A simulation has one thread, so that each run of it goes the same way.
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Whether the clock may be believed. An hour that is sealed too early can never be opened again, so the clock that
-//! seals it must not have jumped.
+//! Whether the clock may be believed, and what time it is if not. An hour that is sealed too early can never be opened
+//! again, so AWS must have told the time once, and the clock that seals must not have jumped since.
 
 use std::{fmt, time::Duration};
 
@@ -12,9 +12,9 @@ const DRIFT: u32 = 1000;
 
 /// Both clocks, read at the same moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     pub wall: Timestamp,
-    /// Since some fixed moment; no one can set it.
+    /// The time since some fixed moment. No one can set it.
     pub monotonic: Duration,
 }
 
@@ -24,34 +24,63 @@ pub struct Skew {
     millis: i64,
 }
 
+/// Why the clock is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// AWS has not told the time since the start, and nothing else would show that the clock was wrong from then on.
+    Untold,
+    /// The clock is off by so much.
+    Off(Skew),
+}
+
 /// Holds the clock against the best known time: what AWS said last, and what the monotonic clock has counted since.
 #[derive(Clone, Copy, Debug)]
-pub struct ClockGuard {
+pub(crate) struct ClockGuard {
     tolerance: Duration,
     /// What the clock should have shown at some moment. Only AWS moves it; would each look that finds nothing move it
     /// too, many small steps could go unseen.
     reference: Reading,
+    /// How far the clock was off when AWS told the time last; `None` before it has.
+    told: Option<Skew>,
 }
 
 impl ClockGuard {
-    /// Believes the clock as it is at the start, for want of anything better.
-    pub const fn new(tolerance: Duration, start: Reading) -> Self {
-        Self { tolerance, reference: start }
+    /// The clock as it is at the start, which AWS is yet to confirm.
+    pub(crate) const fn new(tolerance: Duration, start: Reading) -> Self {
+        Self { tolerance, reference: start, told: None }
     }
 
-    /// How far the clock is off; `None` while it may be believed.
-    pub fn doubt(&self, now: Reading) -> Option<Skew> {
-        let elapsed = now.monotonic.saturating_sub(self.reference.monotonic);
-        let drift = elapsed.checked_div(DRIFT).unwrap_or_default();
-        let skew = Skew::of(now.wall, self.reference.wall.plus(elapsed));
-        (skew.size() > self.tolerance.saturating_add(drift)).then_some(skew)
+    /// Why the clock is not to be believed; `None` while it is.
+    pub(crate) fn doubt(&self, now: Reading) -> Option<Doubt> {
+        let (skew, tolerance) = self.skew(now);
+        if skew.size() > tolerance {
+            return Some(Doubt::Off(skew));
+        }
+        self.told.is_none().then_some(Doubt::Untold)
+    }
+
+    /// The best guess at the time. Where the clock differs from what AWS said of it, AWS is right. A jump since then
+    /// tells that a machine has slept rather than that its clock was set, and the monotonic clock has not counted that.
+    pub(crate) fn best(&self, now: Reading) -> Timestamp {
+        let (skew, tolerance) = self.skew(now);
+        let was_off = self.told.is_some_and(|told| told.size() > self.tolerance);
+        if was_off && skew.size() > tolerance { skew.taken_from(now.wall) } else { now.wall }
     }
 
     /// Takes the word of AWS, which dated its answer to a call that took `took` until `now`.
-    pub fn observe(&mut self, date: Timestamp, took: Duration, now: Reading) {
+    pub(crate) fn observe(&mut self, date: Timestamp, took: Duration, now: Reading) {
         let written = date.clamp(now.wall.minus(took), now.wall);
         let skew = Skew::of(written, date);
         self.reference = Reading { wall: skew.taken_from(now.wall), ..now };
+        self.told = Some(skew);
+    }
+
+    /// How far the clock is from the best known time, and how far it may be.
+    fn skew(&self, now: Reading) -> (Skew, Duration) {
+        let elapsed = now.monotonic.saturating_sub(self.reference.monotonic);
+        let drift = elapsed.checked_div(DRIFT).unwrap_or_default();
+        let skew = Skew::of(now.wall, self.reference.wall.plus(elapsed));
+        (skew, self.tolerance.saturating_add(drift))
     }
 }
 
@@ -74,7 +103,7 @@ impl Skew {
     }
 }
 
-/// As in "5h 3s ahead".
+/// A skew as text, as in "5h 3s ahead".
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.whole_seconds();
@@ -99,12 +128,43 @@ mod tests {
         Reading { wall: Timestamp::from_seconds(true_time + ahead), monotonic }
     }
 
+    /// AWS has told the time at the start.
     fn guard() -> ClockGuard {
-        ClockGuard::new(TOLERANCE, at(0, 0))
+        let mut guard = ClockGuard::new(TOLERANCE, at(0, 0));
+        guard.observe(at(0, 0).wall, AT_ONCE, at(0, 0));
+        guard
     }
 
     fn off(guard: &ClockGuard, now: Reading) -> Option<i64> {
-        guard.doubt(now).map(Skew::whole_seconds)
+        guard.doubt(now).map(|doubt| match doubt {
+            Doubt::Off(skew) => skew.whole_seconds(),
+            Doubt::Untold => panic!("AWS has told the time"),
+        })
+    }
+
+    fn best(guard: &ClockGuard, now: Reading) -> i64 {
+        guard.best(now).seconds()
+    }
+
+    #[test]
+    fn no_clock_is_believed_before_aws_has_told_the_time() {
+        let mut guard = ClockGuard::new(TOLERANCE, at(0, 0));
+        assert_eq!(guard.doubt(at(100, 0)), Some(Doubt::Untold));
+        assert!(matches!(guard.doubt(at(101, 90)), Some(Doubt::Off(skew)) if skew.whole_seconds() == 90));
+        assert_eq!(best(&guard, at(101, 90)), 191, "there is nothing better");
+        guard.observe(Timestamp::from_seconds(102), AT_ONCE, at(102, 0));
+        assert_eq!(guard.doubt(at(103, 0)), None);
+    }
+
+    #[test]
+    fn a_clock_that_aws_has_found_wrong_is_put_right_until_it_agrees() {
+        let mut guard = guard();
+        guard.observe(Timestamp::from_seconds(100), AT_ONCE, at(100, 3 * DAY));
+        assert_eq!(best(&guard, at(160, 3 * DAY)), 160);
+        assert_eq!(best(&guard, at(170, 0)), 170, "the clock was mended");
+        assert_eq!(best(&guard, at(180, 30)), 210, "the clock is within the tolerance, and believed");
+        guard.observe(Timestamp::from_seconds(200), AT_ONCE, at(200, 0));
+        assert_eq!(best(&guard, at(300, 5 * HOUR)), 300 + 5 * HOUR, "the machine has slept");
     }
 
     #[test]
@@ -136,9 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn a_second_in_a_thousand_is_no_jump_and_more_is() {
+        for side in [1, -1] {
+            assert_eq!(off(&guard(), at(60_000, 120 * side)), None);
+            assert_eq!(off(&guard(), at(60_000, 121 * side)), Some(121 * side));
+        }
+    }
+
+    #[test]
     fn a_clock_that_was_wrong_from_the_start_is_found_by_the_first_answer() {
-        let mut guard = guard();
-        assert_eq!(off(&guard, at(100, 0)), None);
+        let mut guard = ClockGuard::new(TOLERANCE, at(0, 0));
         guard.observe(Timestamp::from_seconds(100 + 5 * HOUR), AT_ONCE, at(100, 0));
         assert_eq!(off(&guard, at(101, 0)), Some(-5 * HOUR));
         assert_eq!(off(&guard, at(102, 5 * HOUR)), None, "the clock was mended");
@@ -195,7 +262,10 @@ mod tests {
             let mut guard = guard();
             for (wall, monotonic, date, took) in looks {
                 let now = Reading { wall: Timestamp::from_millis(wall), monotonic };
-                let _ = guard.doubt(now).map(|skew| (skew.to_string(), skew.whole_seconds()));
+                if let Some(Doubt::Off(skew)) = guard.doubt(now) {
+                    let _ = (skew.to_string(), skew.whole_seconds());
+                }
+                let _ = guard.best(now);
                 guard.observe(Timestamp::from_millis(date), took, now);
                 let _ = guard.doubt(now);
                 guard.observe(now.wall, took, now);

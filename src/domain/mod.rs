@@ -12,28 +12,16 @@
     )
 )]
 
-pub mod answer;
-pub mod backoff;
-pub mod batch;
-pub mod bucket;
-pub mod budget;
-pub mod carried;
-pub mod clock_guard;
-pub mod customer;
-pub mod deadline;
-pub mod hours;
-pub mod identity;
-pub mod invariants;
-pub mod journal;
-pub mod outbox;
-pub mod permission;
-pub mod product;
-pub mod quantity;
-pub mod reconcile;
-pub mod record;
+pub(crate) mod billing;
+pub(crate) mod clock_guard;
+pub(crate) mod customer;
+pub(crate) mod destination;
+pub(crate) mod invariants;
+pub(crate) mod permission;
+pub(crate) mod product;
+pub(crate) mod reconcile;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
-pub mod seal;
-pub mod tags;
-pub mod time;
-pub mod usage;
+pub(crate) mod text;
+pub(crate) mod time;
+pub(crate) mod usage;

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{product::ProductIndex, usage::Refusal};
+use super::{product::ProductIndex, usage::event::RejectReason};
 
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// To send usage.
+    /// May send usage.
     Meter,
-    /// To register, look up and close customers.
+    /// May register, look up and close customers.
     Customers,
-    /// To look at customers and the ledger.
+    /// May look at customers and the ledger.
     Read,
-    /// To decide about held records.
+    /// May decide about held records.
     Decide,
 }
 
@@ -55,8 +55,8 @@ impl Permission {
     }
 
     /// Whether it may do something for this customer of this product.
-    pub fn check(&self, product: ProductIndex, customer: &str) -> Result<(), Refusal> {
-        let refused = |what| Err(Refusal::NotAllowed { client: self.client.clone(), what });
+    pub fn check(&self, product: ProductIndex, customer: &str) -> Result<(), RejectReason> {
+        let refused = |what| Err(RejectReason::NotAllowed { client: self.client.clone(), what });
         if !self.covers_product(product) {
             return refused("products");
         }

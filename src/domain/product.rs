@@ -3,17 +3,16 @@
 use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{
-    customer::FormerIdentity,
-    identity::IdentityMode,
-    quantity::{Rounding, Unit},
-    time::Hour,
+    customer::identity::IdentityMode,
+    time::{Hour, Timestamp},
+    usage::quantity::{Rounding, Unit},
 };
 
 #[derive(Clone, Debug)]
 pub struct Product {
     pub code: Arc<str>,
     pub identity: IdentityMode,
-    /// What its identity was before, while that still matters.
+    /// The identity before the last change, until the last hour that has it is sealed.
     pub former: Option<FormerIdentity>,
     /// Whether events of unregistered customers register them.
     pub open: bool,
@@ -34,7 +33,7 @@ pub struct Dimension {
     pub name: Arc<str>,
     pub aggregate: Aggregate,
     pub unit: Unit,
-    /// Of a remainder that no later hour can take.
+    /// How a remainder is rounded that no later hour can take.
     pub rounding: Rounding,
     /// Whether usage is split by tags (AWS: vendor-metered tagging).
     pub tags: bool,
@@ -133,6 +132,34 @@ impl Catalog {
     }
 }
 
+/// How a product's customers were known before its identity changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormerIdentity {
+    pub mode: IdentityMode,
+    /// The last hour that is reported so.
+    pub until: Hour,
+}
+
+impl FormerIdentity {
+    /// What holds once a product's identity changes from `before` to `after` at `now`. The error is the hour that must
+    /// be sealed first: a second change would leave the hours of the first one without an end.
+    pub fn after_change(
+        former: Option<Self>,
+        (before, after): (IdentityMode, IdentityMode),
+        now: Timestamp,
+        watermark: Hour,
+    ) -> Result<Option<Self>, Hour> {
+        let begun = Hour::containing(now).max(watermark);
+        match former {
+            former if before == after => Ok(former),
+            // Nothing was reported under the identity that is given up again.
+            Some(former) if former.mode == after && begun <= former.until => Ok(None),
+            Some(former) if watermark < former.until => Err(former.until),
+            _ => Ok(Some(Self { mode: before, until: begun })),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +191,24 @@ mod tests {
         let latest = Aggregate::Latest { hold: true };
         let all = [Aggregate::Sum, Aggregate::Count, Aggregate::Max, latest, Aggregate::Unique];
         assert_eq!(all.map(|aggregate| aggregate.to_string()), ["sum", "count", "max", "latest", "unique"]);
+    }
+
+    #[test]
+    fn a_change_of_identity_takes_hold_with_the_next_hour_and_one_at_a_time() {
+        use IdentityMode::{Account, CustomerIdentifier, License};
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let (sealed, until) =
+            (Hour::containing(at("2026-11-22T12:00:00Z")), Hour::containing(at("2026-11-22T14:00:00Z")));
+        let now = at("2026-11-22T14:30:00Z");
+        let change = |former, modes, now| FormerIdentity::after_change(former, modes, now, sealed);
+        let former = change(None, (Account, License), now).unwrap();
+        assert_eq!(former, Some(FormerIdentity { mode: Account, until }));
+        assert_eq!(change(former, (License, License), now), Ok(former));
+        assert_eq!(change(former, (License, Account), now), Ok(None), "nothing has happened yet");
+        assert_eq!(change(former, (License, CustomerIdentifier), now), Err(until));
+        let later = at("2026-11-22T15:10:00Z");
+        assert_eq!(change(former, (License, Account), later), Err(until));
+        let done = FormerIdentity::after_change(former, (License, Account), later, until).unwrap();
+        assert_eq!(done, Some(FormerIdentity { mode: License, until: until.next() }));
     }
 }

@@ -1,9 +1,9 @@
 //! What tests of several layers bill: a product with a dimension of each kind.
 
 use super::{
-    identity::IdentityMode,
+    customer::identity::IdentityMode,
     product::{Aggregate, Dimension, Product},
-    quantity::{Rounding, Unit},
+    usage::quantity::{Rounding, Unit},
 };
 
 /// It bills accounts; `gb` is split by tags.

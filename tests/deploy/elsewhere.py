@@ -93,7 +93,7 @@ def the_image_is_built_from_files_that_are_there(_: Subject) -> None:
     for path in kept:
         expect((ROOT / path).exists(), f"{path} is not there")
     manifest = (ROOT / "Cargo.toml").read_text()
-    needed = {"src", "build.rs", "proto", "Cargo.lock", "Cargo.toml"} | {
+    needed = {"src", "build.rs", "proto", "client", "Cargo.lock", "Cargo.toml"} | {
         path.split("/")[0] for path in re.findall(r'^path = "([^"]+)"', manifest, re.MULTILINE)
     }
     expect(needed <= set(kept), f"cargo needs {sorted(needed - set(kept))}")
@@ -254,10 +254,10 @@ def the_unit_stops_in_time_and_restarts_only_what_a_restart_may_mend(_: Subject)
     expect(unit["RestartPreventExitStatus"].split() == ["64", "74"], unit["RestartPreventExitStatus"])
     expect((unit["Restart"], unit["StartLimitIntervalSec"]) == ("on-failure", "0"), "it is given up on")
     expect(unit["KillSignal"] == "SIGTERM", f"{unit['KillSignal']} leaves no time to drain")
-    limits = (ROOT / "src/base/config/limits.rs").read_text()
-    (connections,) = re.findall(r'"max_connections", ([\d_]+)', limits)
+    reference = (ROOT / "docs/configuration.md").read_text()
+    (connections,) = re.findall(r"LIMITS__MAX_CONNECTIONS`[^|]*\|[^|]*\| `(\d+)`", reference)
     expect(int(unit["LimitNOFILE"]) >= int(connections) + 1000, "too few files for connections and the store")
-    codes = (ROOT / "src/faces/cli/exit.rs").read_text()
+    codes = (ROOT / "src/cli/exit.rs").read_text()
     expect("64" in codes and "74" in codes, "the exit codes are others")
     expect(unit["StateDirectory"] == "tallyman", "the data folder is not the default one")
 
@@ -265,7 +265,7 @@ def the_unit_stops_in_time_and_restarts_only_what_a_restart_may_mend(_: Subject)
 def the_unit_leaves_the_host_name_to_be_read(_: Subject) -> None:
     """`agent.id` is the host name by default, from /proc/sys."""
     expect(
-        "/proc/sys/kernel/hostname" in (ROOT / "src/base/config/parse.rs").read_text(),
+        "/proc/sys/kernel/hostname" in (ROOT / "src/base/config/tables/agent.rs").read_text(),
         "it is read elsewhere now",
     )
     expect("ProcSubset=pid" not in UNIT.read_text(), "the agent would not know its name")

@@ -308,7 +308,7 @@ def grace_periods_leave_the_agent_its_drain(_: Subject) -> None:
 
 
 def probes_ask_for_paths_that_the_admin_port_has(_: Subject) -> None:
-    served = (ROOT / "src/faces/admin.rs").read_text()
+    served = (ROOT / "src/admin/mod.rs").read_text()
     for name, _workload, _pod, agent in agents():
         ports = {port["name"]: port["containerPort"] for port in agent["ports"]}
         listens = {entry["name"]: entry.get("value") for entry in agent["env"]}["TALLYMAN__ADMIN__LISTEN"]

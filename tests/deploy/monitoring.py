@@ -1,20 +1,38 @@
 """Alerts, dashboard and runbook: by promtool, Grafana's own library, and the names in src/base/metrics."""
 
+import contextlib
 import json
+import os
 import re
 import shlex
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
+import rendering
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from workshop import DEPLOY, HERE, ROOT, Subject, documents, expect, main, needed, output, promtool
+from workshop import (
+    DEPLOY,
+    HERE,
+    ROOT,
+    Subject,
+    clean_environment,
+    documents,
+    expect,
+    main,
+    needed,
+    output,
+    promtool,
+)
 
 ALERTS = DEPLOY / "prometheus/alerts.yaml"
 DASHBOARD = DEPLOY / "grafana/tallyman.json"
@@ -58,7 +76,8 @@ def rules_and_scrape_configuration_are_valid(_: Subject) -> None:
     output(promtool(), "check", "config", DEPLOY / "prometheus/scrape.yaml")
     (scrape,) = yaml.safe_load((DEPLOY / "prometheus/scrape.yaml").read_text())["scrape_configs"]
     expect(scrape["job_name"] == "tallyman", "the alerts look for the job tallyman")
-    (admin,) = re.findall(r'"admin".*?"listen", "([\d.:]+)"', (ROOT / "src/base/config/parse.rs").read_text(), re.DOTALL)
+    reference = (ROOT / "docs/configuration.md").read_text()
+    (admin,) = re.findall(r"ADMIN__LISTEN`[^|]*\|[^|]*\| `([\d.:]+)`", reference)
     asked = [target for group in scrape["static_configs"] for target in group["targets"]]
     expect(asked == [admin], f"{asked} is asked, and the agent tells at {admin}")
     expect(scrape.get("metrics_path", "/metrics") == "/metrics", f"{scrape}")
@@ -87,6 +106,8 @@ CRITICAL = {
     "TallymanNoSuccess",
     "TallymanConflict",
     "TallymanClock",
+    "TallymanClockUnconfirmed",
+    "TallymanSealedAhead",
     "TallymanDiskFull",
 }
 
@@ -175,7 +196,7 @@ def every_metric_is_shown_on_the_dashboard(_: Subject) -> None:
 
 
 def alerts_ask_for_reasons_and_results_that_exist(_: Subject) -> None:
-    source = source_of_metrics() + (ROOT / "src/domain/record.rs").read_text()
+    source = source_of_metrics() + (ROOT / "src/domain/billing/record.rs").read_text()
     for where, query in [(rule["alert"], rule["expr"]) for rule in alerts()] + list(queries()):
         for label, value in re.findall(r'(\w+)!?="(\w+)"', query):
             known = f'"{value}"' in source or (label, value) == ("job", "tallyman")
@@ -295,6 +316,57 @@ def every_command_of_the_runbook_is_one_that_tallyman_has(subject: Subject) -> N
         output(subject.tallyman, *shlex.split(command), "--help")
 
 
+def the_runbook_finds_every_agent_by_its_image(_: Subject) -> None:
+    (command,) = re.findall(r"^\$ (kubectl get pods .*)$", RUNBOOK.read_text(), re.MULTILINE)
+    pods = [
+        {"metadata": {"namespace": "shop", "name": f"pod-{number}"}, "spec": spec}
+        for number, (_name, _workload, spec) in enumerate(rendering.pods())
+    ]
+    stranger = {"containers": [{"name": "tallyman", "image": "registry.example.com/web:1"}]}
+    pods.append({"metadata": {"namespace": "tallyman", "name": "dashboard"}, "spec": stranger})
+    with_agent = {
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in pods
+        if any("tallyman" in container["image"] for container in rendering.containers_of(pod["spec"]))
+    }
+    expect(len(with_agent) >= 4, f"{with_agent}: the sidecars and the shared agents are to be here")
+    with cluster(pods) as server:
+        tools = Path(sys.executable).parent
+        environment = clean_environment(PATH=f"{tools}:{os.environ['PATH']}", KUBECONFIG="/nonexistent")
+        command = command.replace("kubectl", f"kubectl --server={server}", 1)
+        found = output("bash", "-c", command, env=environment)
+    names = {line.split()[0] for line in found.splitlines() if not line.startswith("tallyman/")}
+    expect(names == with_agent, f"{names ^ with_agent} differ:\n{found}")
+
+
+@contextlib.contextmanager
+def cluster(pods: list[dict[str, Any]]) -> Iterator[str]:
+    """As much of a Kubernetes API as a list of pods takes."""
+    resource = {"name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": ["get", "list"]}
+    answers = {
+        "/api": {"kind": "APIVersions", "versions": ["v1"]},
+        "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+        "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource]},
+        "/api/v1/pods": {"kind": "PodList", "apiVersion": "v1", "items": pods},
+    }
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = answers.get(self.path.partition("?")[0])
+            self.send_response(404 if answer is None else 200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer or {"kind": "Status", "code": 404}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 CHECKS = [
     rules_and_scrape_configuration_are_valid,
     alerts_fire_when_they_must_and_only_then,
@@ -311,6 +383,7 @@ CHECKS = [
     every_alert_has_its_section_in_the_runbook,
     links_of_the_runbook_lead_somewhere,
     every_command_of_the_runbook_is_one_that_tallyman_has,
+    the_runbook_finds_every_agent_by_its_image,
 ]
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class Authority:
     def issue(self, certificate: Path, key: Path, common_name: str) -> None:
         own = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
-        here = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        here = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName(common_name)])
         self._write(certificate, self._sign(name, own.public_key(), here))
         pem, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         key.write_bytes(own.private_bytes(serialization.Encoding.PEM, pem, plain))

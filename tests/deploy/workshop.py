@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests/python"))
 
 from checks import Wrong, expect, run  # noqa: E402 - found only now
+from ports import free_port  # noqa: E402 - found only now
 
 __all__ = [
     "DEPLOY",
@@ -103,12 +103,6 @@ def clean_environment(**more: str) -> dict[str, str]:
     """Ours, without what would reach the agent."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYMAN", "AWS"))}
     return ours | {"AWS_EC2_METADATA_DISABLED": "true"} | more
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def promtool() -> Path:

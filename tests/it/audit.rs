@@ -3,14 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tallyman::{
-    domain::record::Settled,
-    faces::sandbox::Faults,
-    worlds::store::{
-        Batch, RocksStore, Rows, Store, Table,
-        values::{decode, encode},
-    },
-};
+use tallyman::internals::{Batch, Faults, ReadTable, Receipts, RecordId, RocksStore, Settled, Store};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, binary},
@@ -76,15 +69,13 @@ async fn an_audit_finds_nothing_until_someone_has_been_at_the_ledger() {
 /// Gives the first receipt that bills something another number of attempts.
 fn alter_a_receipt(home: &Home) -> Settled {
     let store = RocksStore::open(&home.data_dir()).unwrap();
-    let receipts = store.scan(Table::Receipts, &[], 1000).unwrap();
-    let (key, mut settled) = receipts
-        .into_iter()
-        .map(|(key, value)| (key, decode::<Settled>(&value).unwrap()))
-        .find(|(_, settled)| settled.record.bills_something() && *settled.record.dimension == *"gb_out")
-        .unwrap();
+    let receipts = store.page(Receipts, RecordId(0), 1000, |_, settled| settled).unwrap();
+    let is_wanted =
+        |settled: &Settled| settled.record.bills_something() && *settled.record.dimension == *"gb_out";
+    let mut settled = receipts.into_iter().find(is_wanted).unwrap();
     settled.attempts += 1;
     let mut batch = Batch::default();
-    batch.put(Table::Receipts, key.to_vec(), encode(&settled));
+    batch.put(Receipts, settled.record.id, &settled);
     store.commit(batch).unwrap();
     settled
 }

@@ -1,4 +1,4 @@
-//! The client of the library, against real agents.
+//! The client for applications, against real agents.
 
 use std::{
     sync::{
@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use tallyman::{
-    client::{Client, Ended, Reason, Report, Settings, UsageEvent, Why},
-    faces::sandbox::Faults,
-};
+use tallyman::internals::Faults;
+use tallyman_client::{Client, EndReason, RecordErrorKind, RejectionReason, Report, Settings, UsageEvent};
 use tokio::time::timeout;
 
 use crate::{
@@ -82,7 +80,7 @@ async fn events_are_acknowledged_and_rejections_come_back() {
     timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
     assert_eq!((client.unacknowledged(), client.totals().accepted, client.totals().rejected), (0, 1000, 10));
     let rejected = reports.take().into_iter().map(|report| match report {
-        Report::Rejected { event, reason: Reason::UnknownDimension, message } => {
+        Report::Rejected { event, reason: RejectionReason::UnknownDimension, message } => {
             assert!(message.contains("no such dimension"), "{message}");
             *event
         }
@@ -91,9 +89,9 @@ async fn events_are_acknowledged_and_rejections_come_back() {
     assert_eq!(rejected.collect::<Vec<_>>(), bad, "each with the id that it had");
     assert_eq!(open_requests(&home).await, 500_500);
     let large = UsageEvent { subject: "x".repeat(20_000), ..usage(ACME, 1) };
-    assert_eq!(client.record(large).await.unwrap_err().why, Why::TooLarge);
+    assert_eq!(client.record(large).await.unwrap_err().kind, RecordErrorKind::TooLarge);
     client.shutdown(PATIENCE).await.unwrap();
-    assert_eq!(client.record(usage(ACME, 1)).await.unwrap_err().why, Why::Closed);
+    assert_eq!(client.record(usage(ACME, 1)).await.unwrap_err().kind, RecordErrorKind::Closed);
     assert_eq!(reports.take(), []);
 }
 
@@ -123,12 +121,12 @@ async fn kill9_of_the_agent_under_a_clients_load_bills_exactly() {
     timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
     client.shutdown(PATIENCE).await.unwrap();
     let totals = client.totals();
-    assert_eq!(totals.accepted + totals.answers_lost, events, "{totals:?}");
+    assert_eq!(totals.accepted + totals.responses_lost, events, "{totals:?}");
     let lost = reports.take().into_iter().map(|report| match report {
-        Report::AnswerLost { events } => events.len() as u64,
+        Report::ResponseLost { events } => events.len() as u64,
         other => panic!("{other:?}"),
     });
-    assert_eq!(lost.sum::<u64>(), totals.answers_lost, "each is told");
+    assert_eq!(lost.sum::<u64>(), totals.responses_lost, "each is told");
     eventually("everything is billed", async || (billed_units(&sandbox) == recorded).then_some(())).await;
     assert!(agent.terminate().await.success(), "{}", home.log());
 }
@@ -149,7 +147,7 @@ async fn record_until(done: Arc<AtomicBool>, client: Client) -> (Sums, u64) {
     (sums, events)
 }
 
-/// A restarted application goes on under the numbers that the agent knows, and one that runs beside it is noticed.
+/// A restarted application goes on under the numbers that the agent knows; of two at a time, the later one goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_goes_on_after_a_restart_and_is_not_shared() {
     let home = agent_without_aws();
@@ -169,14 +167,33 @@ async fn a_producer_goes_on_after_a_restart_and_is_not_shared() {
         client.record(usage(ACME, 1)).await.unwrap();
         client.flush().await.unwrap();
     }
-    // Its next number is the one that the other has just used.
-    one.record(usage(ACME, 1)).await.unwrap();
-    let left = one.flush().await.unwrap_err();
-    assert_eq!(left.why, Ended::Shared("app".to_owned()));
+    // The other's stream has taken over: this one ends, and takes no turn to end the other's.
+    let ended = eventually("it is told", async || one.ended()).await;
+    assert_eq!(ended.reason, EndReason::ProducerIdInUse("app".to_owned()));
+    assert_eq!(one.record(usage(ACME, 1)).await.unwrap_err().kind, RecordErrorKind::Closed);
+    assert_eq!(reports.take(), [], "it held nothing");
+    for _ in 0..5 {
+        other.record(usage(ACME, 1)).await.unwrap();
+        other.flush().await.unwrap();
+    }
+    assert_eq!((open_requests(&home).await, other.ended()), (37, None));
+
+    // One that holds events gives them back.
+    let mut with = settings(&home, "app");
+    with.batch_time = Duration::from_hours(1);
+    let (third, reports) = open(with);
+    third.record(usage(ACME, 1)).await.unwrap();
+    third.flush().await.unwrap();
+    third.record(usage(ACME, 7)).await.unwrap();
+    let (fourth, _) = open(settings(&home, "app"));
+    fourth.record(usage(ACME, 1)).await.unwrap();
+    fourth.flush().await.unwrap();
+    let left = eventually("it is told", async || third.ended()).await;
+    assert_eq!((left.reason, left.unsent), (EndReason::ProducerIdInUse("app".to_owned()), 1));
     let reported = reports.take();
-    let [Report::Unacknowledged { events, sent: true }, ..] = &reported[..] else { panic!("{reported:?}") };
-    assert_eq!((events.len(), left.sent, left.unsent), (1, 1, 0));
-    assert_eq!(open_requests(&home).await, 32, "what came back did not count");
+    let [Report::Unacknowledged { events, sent: false }] = &reported[..] else { panic!("{reported:?}") };
+    assert_eq!((events.len(), events[0].quantity), (1, 7));
+    assert_eq!(open_requests(&home).await, 39, "what came back did not count");
 }
 
 /// A stream ends with `UNAVAILABLE` while the agent drains; what was on its way goes out again to the next one.
@@ -225,7 +242,11 @@ async fn an_agent_that_stands_still_slows_the_sender() {
         client.record(usage(ACME, 1)).await.unwrap();
     }
     let refused = client.try_record(usage(ACME, 7)).unwrap_err();
-    assert_eq!((refused.why, refused.event.quantity), (Why::Full, 7), "the event comes back");
+    assert_eq!(
+        (refused.kind, refused.event.quantity),
+        (RecordErrorKind::BufferFull, 7),
+        "the event comes back"
+    );
     let waiting = client.record(usage(ACME, 1));
     let mut waiting = std::pin::pin!(waiting);
     assert!(timeout(Duration::from_millis(200), &mut waiting).await.is_err(), "it waits");
@@ -277,7 +298,7 @@ async fn a_full_agent_slows_the_sender_until_there_is_room() {
     for _ in 0..5 {
         client.record(usage(GLOBEX, 1)).await.unwrap();
     }
-    assert_eq!(client.try_record(usage(GLOBEX, 1)).unwrap_err().why, Why::Full);
+    assert_eq!(client.try_record(usage(GLOBEX, 1)).unwrap_err().kind, RecordErrorKind::BufferFull);
     assert_eq!(client.totals().accepted, 1);
     // The hour ends, and its bucket makes room.
     timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
@@ -312,7 +333,7 @@ async fn a_shutdown_flushes_and_says_what_is_left() {
         client.record(usage(ACME, 1)).await.unwrap();
     }
     let left = client.shutdown(Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!((left.why, left.sent + left.unsent), (Ended::Deadline, 5));
+    assert_eq!((left.reason, left.sent + left.unsent), (EndReason::DeadlinePassed, 5));
     let handed_back = reports.take().into_iter().map(|report| match report {
         Report::Unacknowledged { events, .. } => {
             assert!(events.iter().all(|event| !event.event_id.is_empty()), "an id, to be sent again with");
@@ -332,17 +353,17 @@ async fn a_client_gives_up_at_last_and_at_once_where_there_is_no_hope() {
     let (client, reports) = open(with.clone());
     client.record(usage(ACME, 1)).await.unwrap();
     let left = timeout(PATIENCE, client.flush()).await.unwrap().unwrap_err();
-    assert!(matches!(left.why, Ended::GaveUp(..)) && left.unsent == 1, "{left}");
+    assert!(matches!(left.reason, EndReason::GaveUp { .. }) && left.unsent == 1, "{left}");
     assert!(
         matches!(&reports.take()[..], [Report::Unacknowledged { events, sent: false }] if events.len() == 1)
     );
-    assert_eq!(client.try_record(usage(ACME, 1)).unwrap_err().why, Why::Closed);
+    assert_eq!(client.try_record(usage(ACME, 1)).unwrap_err().kind, RecordErrorKind::Closed);
 
     let mut home = agent_without_aws();
     home.set("GRPC__MAX_EVENTS_PER_REQUEST", "2");
     let _agent = home.start().await;
     (with.batch_time, with.give_up_after) = (Duration::from_hours(1), Duration::from_hours(1));
-    with.access.address = home.grpc.parse().unwrap();
+    with.address = home.grpc.parse().unwrap();
     let (client, _) = open(with);
     // So many that they are not in messages of two.
     for _ in 0..40 {
@@ -362,14 +383,14 @@ async fn a_socket_and_a_token_lead_to_the_agent_and_ids_count_once() {
     home.set("GRPC__TOKEN_FILE", token.to_str().unwrap());
     let agent = home.start().await;
     let mut with = settings(&home, "app");
-    with.access.address = format!("unix:{}", socket.display()).parse().unwrap();
+    with.address = format!("unix:{}", socket.display()).parse().unwrap();
     with.give_up_after = Duration::from_millis(500);
     let (refused, _) = open(with.clone());
     refused.record(usage(ACME, 1)).await.unwrap();
     let left = timeout(PATIENCE, refused.flush()).await.unwrap().unwrap_err();
     assert!(left.to_string().contains("token"), "{left}");
 
-    with.access.token_file = Some(token.clone());
+    with.credentials.token_file = Some(token.clone());
     let (client, _) = open(with);
     for id in ["a", "b", "a"] {
         client.record(event(ACME, "requests", 1, id)).await.unwrap();
@@ -396,7 +417,7 @@ async fn a_certificate_leads_to_the_agent_and_only_to_the_right_one() {
     let _agent = home.start().await;
     let port = home.grpc.rsplit_once(':').unwrap().1;
     let mut with = settings(&home, "app");
-    with.access.address = format!("https://localhost:{port}").parse().unwrap();
+    with.address = format!("https://localhost:{port}").parse().unwrap();
     with.give_up_after = Duration::from_millis(500);
     let file = |name: &str| Some(home.path().join(name));
     let sent = async |settings: Settings| {
@@ -404,11 +425,11 @@ async fn a_certificate_leads_to_the_agent_and_only_to_the_right_one() {
         client.record(usage(ACME, 1)).await.unwrap();
         timeout(PATIENCE, client.flush()).await.unwrap().map_err(|left| left.to_string())
     };
-    with.access.ca_file = file("ca.crt");
+    with.credentials.ca_file = file("ca.crt");
     assert!(sent(with.clone()).await.is_err(), "without a certificate of its own");
-    (with.access.cert_file, with.access.key_file) = (file("app.crt"), file("app.key"));
+    (with.credentials.cert_file, with.credentials.key_file) = (file("app.crt"), file("app.key"));
     sent(with.clone()).await.unwrap();
-    with.access.ca_file = file("other.crt");
+    with.credentials.ca_file = file("other.crt");
     let fault = sent(with).await.unwrap_err();
     assert!(fault.contains("certificate"), "{fault}");
     assert_eq!(home.metric("tallyman_events_total{result=\"accepted\"").await, Some(1.0));

@@ -1,27 +1,67 @@
-//! The client of the library, against no agent at all and against one that the test plays.
+//! The client for applications by itself: as a package, against no agent at all, and against one that the test plays.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
+    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use tallyman::{
-    base::proto::{
-        RecordRequest, RecordResponse, RecordStreamRequest, RecordStreamResponse,
-        usage_service_server::{UsageService, UsageServiceServer},
-    },
-    client::{Client, Report, Settings, UsageEvent},
+use prost::Message as _;
+use tallyman::internals::{
+    raw,
+    usage_service_server::{UsageService, UsageServiceServer},
 };
+use tallyman_client::proto::{RecordResponse, RecordStreamRequest, RecordStreamResponse};
+use tallyman_client::{Client, EndReason, Report, Settings, UsageEvent};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::support::{
     agent::free_address,
     events::{ACME, event},
     eventually,
+    python::root,
 };
+
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).current_dir(root()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_application_compiles_neither_rocksdb_nor_the_aws_sdk() {
+    let tree = cargo(&[
+        "tree",
+        "--locked",
+        "--package",
+        "tallyman-client",
+        "--edges",
+        "normal,build",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ]);
+    let crates: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains(&"tonic"), "{tree}");
+    for name in crates {
+        assert!(!name.contains("rocksdb") && !name.starts_with("aws") && name != "tallyman", "{name}");
+    }
+}
+
+/// The proto and the licence are links in the repository.
+#[test]
+fn its_package_is_whole() {
+    let list = cargo(&["package", "--locked", "--allow-dirty", "--package", "tallyman-client", "--list"]);
+    for file in ["proto/tallyman/v1/tallyman.proto", "LICENSE", "README.md", "examples/send_usage.rs"] {
+        assert!(list.lines().any(|line| line == file), "{file} is missing:\n{list}");
+    }
+}
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -108,7 +148,7 @@ impl Mute {
 
 #[tonic::async_trait]
 impl UsageService for Mute {
-    async fn record(&self, _: Request<RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+    async fn record(&self, _: Request<raw::RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         Err(Status::unimplemented("the client streams"))
     }
 
@@ -116,7 +156,7 @@ impl UsageService for Mute {
 
     async fn record_stream(
         &self,
-        request: Request<Streaming<RecordStreamRequest>>,
+        request: Request<Streaming<raw::RecordStreamRequest>>,
     ) -> Result<Response<Self::RecordStreamStream>, Status> {
         let (answers, stream) = mpsc::channel(100);
         let (heard, mut messages) = (self.0.clone(), request.into_inner());
@@ -128,6 +168,7 @@ impl UsageService for Mute {
                 heard.streams - 1
             };
             while let Ok(Some(message)) = messages.message().await {
+                let message = RecordStreamRequest::decode(message.bytes()).unwrap();
                 let sequence = message.sequence;
                 if sequence > 0 {
                     heard.lock().unwrap().messages[this].push(sequence);
@@ -154,7 +195,7 @@ async fn messages_that_are_not_answered_in_time_go_out_again_on_a_new_connection
     let mut settings = Settings::new(&agent.clone().serve(), "app").unwrap();
     (settings.batch_events, settings.in_flight) = (1, 3);
     settings.batch_time = Duration::ZERO;
-    settings.answer_timeout = Duration::from_millis(700);
+    settings.response_timeout = Duration::from_millis(700);
     let (client, reports) = open(settings);
     for quantity in 1..=5 {
         client.record(usage(quantity)).await.unwrap();
@@ -187,4 +228,60 @@ async fn what_is_recorded_leaves_by_itself() {
         (agent.0.lock().unwrap().messages[1..] == [vec![1], vec![1]]).then_some(())
     })
     .await;
+}
+
+/// An agent that leaves the first stream without an answer, and says on the next one that the number is used up: by
+/// another process, which has sent other events under it.
+#[derive(Clone, Default)]
+struct Diverged(Arc<Mutex<usize>>);
+
+#[tonic::async_trait]
+impl UsageService for Diverged {
+    async fn record(&self, _: Request<raw::RecordRequest>) -> Result<Response<RecordResponse>, Status> {
+        Err(Status::unimplemented("the client streams"))
+    }
+
+    type RecordStreamStream = Pin<Box<dyn Stream<Item = Result<RecordStreamResponse, Status>> + Send>>;
+
+    async fn record_stream(
+        &self,
+        request: Request<Streaming<raw::RecordStreamRequest>>,
+    ) -> Result<Response<Self::RecordStreamStream>, Status> {
+        let (answers, stream) = mpsc::channel(100);
+        let (streams, mut messages) = (self.0.clone(), request.into_inner());
+        tokio::spawn(async move {
+            let before = std::mem::replace(&mut *streams.lock().unwrap(), 1);
+            let durable_sequence = u64::from(before != 0);
+            let greeting = RecordStreamResponse { durable_sequence, ..RecordStreamResponse::default() };
+            drop(messages.message().await);
+            drop(answers.send(Ok(greeting)).await);
+            let message = messages.message().await.unwrap().unwrap();
+            let message = RecordStreamRequest::decode(message.bytes()).unwrap();
+            assert_eq!((message.sequence, message.events.len()), (1, 1));
+            if before > 0 {
+                let details = ErrorDetails::with_error_info("DIVERGED", "tallyman", HashMap::new());
+                let code = Code::FailedPrecondition;
+                let status = Status::with_error_details(code, "other events were counted", details);
+                drop(answers.send(Err(status)).await);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// What is durable may be another's: a client that took it for its own would lose what it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_was_not_answered_is_sent_again_though_its_number_is_durable() {
+    let address = free_address();
+    let serving = Server::builder().add_service(UsageServiceServer::new(Diverged::default()));
+    tokio::spawn(serving.serve(address.parse().unwrap()));
+    let (client, reports) = open(Settings::new(&address, "app").unwrap());
+    client.record(usage(7)).await.unwrap();
+    let left = timeout(PATIENCE, client.flush()).await.expect("it does not try for ever").unwrap_err();
+    let EndReason::Diverged { producer_id, why } = &left.reason else { panic!("{left}") };
+    assert_eq!((&**producer_id, &**why, left.sent), ("app", "other events were counted", 1));
+    assert_eq!(client.ended(), Some(left));
+    let reports = reports.lock().unwrap();
+    let [Report::Unacknowledged { events, sent: true }] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!(events[0].quantity, 7);
 }

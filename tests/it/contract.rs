@@ -3,13 +3,9 @@
 use std::{collections::BTreeMap, process::Output};
 
 use serde_json::{Value, json};
-use tallyman::{
-    base::{
-        clock::ClockSpec,
-        proto::{CloseCustomerRequest, Customer, LedgerRecord, ListRecordsRequest, RecordState, UsageEvent},
-    },
-    domain::time::{Hour, Timestamp},
-    faces::sandbox::{BilledRecord, Faults, Sandbox},
+use tallyman::internals::{BilledRecord, ClockSpec, Faults, Hour, Sandbox, Timestamp};
+use tallyman_client::proto::{
+    CloseCustomerRequest, Customer, LedgerRecord, ListRecordsRequest, RecordState, UsageEvent,
 };
 
 use crate::support::{
@@ -67,7 +63,7 @@ async fn some_records(home: &Home, state: RecordState, dimension: &str) -> Vec<L
 struct Scene {
     sandbox: Sandbox,
     home: Home,
-    _tasks: tallyman::base::tasks::Tasks,
+    _tasks: tallyman::internals::Tasks,
 }
 
 impl Scene {
@@ -307,7 +303,7 @@ async fn an_outage_longer_than_the_window_loses_nothing() {
         "{held:?}"
     );
     let ids: Vec<String> = held.iter().map(|record| record.id.to_string()).collect();
-    let mut carry = vec!["held", "carry", "--reason", "AWS has none of them"];
+    let mut carry = vec!["held", "carry", "--reason", "AWS has none of them", "--by", "ann"];
     carry.extend(ids.iter().map(String::as_str));
     assert!(cli(&home, &carry).status.success());
     eventually("everything is billed", async || (units(&sandbox, ACME) == used).then_some(())).await;
@@ -413,7 +409,7 @@ async fn no_customer_hour_goes_out_under_two_identities() {
         license_arn: "arn:aws:license-manager::123456789012:license:l-1".to_owned(),
         ..Customer::default()
     };
-    let put = tallyman::base::proto::PutCustomerRequest { customer: Some(customer) };
+    let put = tallyman_client::proto::PutCustomerRequest { customer: Some(customer) };
     home.customers().await.put_customer(put).await.unwrap();
     let (ten, eleven) = (hour("2026-11-22T10:00:00Z"), hour("2026-11-22T11:00:00Z"));
     record(&home, vec![event(ACME, "requests", 5, "")]).await.unwrap();

@@ -1,6 +1,6 @@
 //! `CustomerService`, where its requests are wrong.
 
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     CloseCustomerRequest, Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest,
 };
 use tonic::{Code, Status};

@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tallyman::{
-    base::clock::{Clock, ClockSpec},
-    domain::time::Hour,
-    faces::sandbox::Faults,
-};
+use tallyman::internals::{Clock, ClockSpec, Faults, Hour};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home},

@@ -4,11 +4,8 @@ use std::{io::Write, path::PathBuf, process::Output};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
-use tallyman::{
-    base::proto::{ListRecordsRequest, RecordState, UsageEvent},
-    domain::time::Timestamp,
-    faces::sandbox::{BilledRecord, Faults},
-};
+use tallyman::internals::{BilledRecord, Faults, Timestamp};
+use tallyman_client::proto::{ListRecordsRequest, RecordState, UsageEvent};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, binary},

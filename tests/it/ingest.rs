@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tallyman::{
-    base::proto::{
-        Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest, RecordRequest,
-        RecordStreamRequest, UsageEvent, rejection::Reason,
-    },
-    faces::sandbox::Faults,
+use tallyman::internals::Faults;
+use tallyman_client::proto::{
+    Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest, RecordRequest,
+    RecordStreamRequest, UsageEvent, rejection::Reason,
 };
 use tokio_stream::StreamExt;
 use tonic::Code;
@@ -67,7 +65,7 @@ async fn each_bad_event_is_told_by_index_and_reason_and_the_others_count() {
     let overflow =
         record(&home, vec![event(GLOBEX, "requests", 1, ""), event(GLOBEX, "requests", 1, "x")]).await;
     let reasons: Vec<_> =
-        overflow.unwrap().rejected.iter().map(tallyman::base::proto::Rejection::reason).collect();
+        overflow.unwrap().rejected.iter().map(tallyman_client::proto::Rejection::reason).collect();
     assert_eq!(reasons, [Reason::QuantityOverflow; 2], "the total so far is on disk, not in the request");
 }
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use tallyman::{
-    base::proto::{LedgerRecord, ListRecordsRequest, RecordState},
-    faces::sandbox::Faults,
-};
+use tallyman::internals::Faults;
+use tallyman_client::proto::{LedgerRecord, ListRecordsRequest, RecordState};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, binary},
@@ -187,10 +185,11 @@ async fn days_of_down_time_leave_every_hour_in_its_place() {
     home.set_clock(evening);
     home.configure("", ACCOUNT_PRODUCT, &sandbox.url());
     let _agent = home.start().await;
-    let eight = "2026-11-22T08:00:00Z".parse::<tallyman::domain::time::Timestamp>().unwrap();
+    let eight = "2026-11-22T08:00:00Z".parse::<tallyman::internals::Timestamp>().unwrap();
     let time_unix_nano = u64::try_from(eight.millis()).unwrap() * 1_000_000;
-    let resent = tallyman::base::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 7, "before") };
-    let unsent = tallyman::base::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 5, "after") };
+    let resent =
+        tallyman_client::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 7, "before") };
+    let unsent = tallyman_client::proto::UsageEvent { time_unix_nano, ..event(ACME, "requests", 5, "after") };
     let answer = record(&home, vec![resent, unsent]).await.unwrap();
     assert_eq!((answer.accepted, answer.duplicates, answer.late), (1, 1, 0));
     eventually("all ended hours are billed", async || {
@@ -250,34 +249,6 @@ async fn an_aggregate_may_not_change_under_open_usage() {
         NOWHERE,
     );
     let _agent = home.start().await;
-}
-
-#[tokio::test]
-async fn records_under_way_may_not_move_to_another_region() {
-    let clock = clock_at("2026-11-22T10:59:00Z", 600.0);
-    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, Some(clock));
-    let agent = home.start().await;
-    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
-    eventually("records are under way", async || {
-        (home.summary().await?.products[0].records_unsent > 0).then_some(())
-    })
-    .await;
-    agent.kill();
-    home.configure("", &ACCOUNT_PRODUCT.replace("endpoint_url = \"ENDPOINT\"", "region = \"eu-west-1\""), "");
-    home.clear_clock();
-    assert_eq!(home.spawn().ended().await.code(), Some(64));
-    assert!(home.log().contains("eu-west-1"), "{}", home.log());
-}
-
-#[tokio::test]
-async fn usage_that_was_taken_for_a_test_server_is_not_billed_to_aws() {
-    let home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
-    let agent = home.start().await;
-    record(&home, vec![event(ACME, "requests", 7, "")]).await.unwrap();
-    agent.kill();
-    home.configure("", &ACCOUNT_PRODUCT.replace("endpoint_url = \"ENDPOINT\"", ""), "");
-    assert_eq!(home.spawn().ended().await.code(), Some(64));
-    assert!(home.log().contains("take a new data_dir"), "{}", home.log());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
     reason = "tests fail by panicking, and start threads and processes as they like"
 )]
 
+mod architecture;
 mod audit;
 mod bench;
 mod browser;
@@ -16,6 +17,7 @@ mod contract;
 mod customers;
 mod deploy;
 mod docs;
+mod environment;
 mod examples;
 mod faults;
 mod finance;
@@ -23,9 +25,11 @@ mod footprint;
 mod ingest;
 mod layers;
 mod lifecycle;
+mod moves;
 mod pace;
 mod peers;
 mod security;
+mod streams;
 mod submission;
 mod support;
 mod telemetry;

@@ -3,10 +3,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
-use tallyman::{
-    base::proto::UsageEvent,
-    faces::sandbox::{Faults, LoggedCall},
-};
+use tallyman::internals::{Faults, LoggedCall};
+use tallyman_client::proto::UsageEvent;
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, get},

@@ -3,10 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use tallyman::{
-    base::clock::{Clock, ClockSpec},
-    faces::sandbox::Faults,
-};
+use tallyman::internals::{Clock, ClockSpec, Faults};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},
@@ -153,6 +150,7 @@ const MOTO_PRODUCT: &str = r#"
 code = "prod-moto"
 identity = "customer_identifier"
 endpoint_url = "ENDPOINT"
+sts_endpoint_url = "ENDPOINT"
 role_arn = "arn:aws:iam::123456789012:role/metering"
 external_id = "an-external-id"
 [[product.dimension]]
@@ -164,7 +162,6 @@ async fn moto_accepts_the_agent_under_an_assumed_role() {
     let mut home = Home::new(MOTO_PRODUCT, "http://127.0.0.1:9", None);
     let moto = Moto::start(&home, "alpha,beta").await;
     home.configure("", MOTO_PRODUCT, &moto.url);
-    home.environment.push(("AWS_ENDPOINT_URL_STS".to_owned(), moto.url.clone()));
     // Begun only now, and long enough before the hour's end for the agent to start: else the usage is the next hour's.
     home.set_clock(clock_at("2026-11-22T10:45:00Z", 240.0));
     let _agent = home.start().await;

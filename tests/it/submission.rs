@@ -5,17 +5,12 @@ use crate::support::{
     clock_at,
     events::{ACME, GLOBEX, billed_units, event, record},
     eventually,
-    raw_server::{RawServer, SILENCE, all_success, results},
+    raw_server::{RawServer, SILENCE, all_success, product_that_tells_the_time, results},
     sandbox,
 };
 use serde_json::{Value, json};
-use tallyman::{
-    base::{
-        clock::ClockSpec,
-        proto::{ListRecordsRequest, RecordState},
-    },
-    faces::sandbox::Faults,
-};
+use tallyman::internals::{ClockSpec, Faults};
+use tallyman_client::proto::{ListRecordsRequest, RecordState, UsageEvent};
 
 /// Five minutes before the hour's seal, with a minute in each real second and a half.
 fn clock() -> ClockSpec {
@@ -198,12 +193,16 @@ async fn one_bad_record_is_held_and_the_others_are_billed() {
 
 #[tokio::test]
 async fn an_unreachable_aws_loses_nothing_and_is_told() {
-    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", Some(clock()));
+    let server = RawServer::start(|_, request| all_success(request)).await;
+    let products = format!("{ACCOUNT_PRODUCT}{}", product_that_tells_the_time(&server.url));
+    let mut home = Home::new(&products, "http://127.0.0.1:9", Some(clock()));
     let agent = home.start().await;
-    record(&home, vec![event(ACME, "requests", 3, "")]).await.unwrap();
+    let usage = UsageEvent { product: "prod-sandbox".to_owned(), ..event(ACME, "requests", 3, "") };
+    record(&home, vec![usage]).await.unwrap();
     let error = eventually("the summary tells the error", async || {
-        let product = home.summary().await?.products.remove(0);
-        (!product.last_error.is_empty()).then_some(product.last_error)
+        let products = home.summary().await?.products;
+        let error = products.into_iter().find(|product| product.code == "prod-sandbox")?.last_error;
+        (!error.is_empty()).then_some(error)
     })
     .await;
     assert!(error.to_lowercase().contains("connect"), "{error}");
@@ -218,7 +217,7 @@ async fn an_unreachable_aws_loses_nothing_and_is_told() {
     let later = clock_at("2026-11-22T13:00:00Z", 60.0);
     let (sandbox, _tasks) = sandbox(later, Faults::default()).await;
     home.set_clock(later);
-    home.configure("", ACCOUNT_PRODUCT, &sandbox.url());
+    home.configure("", &products, &sandbox.url());
     let _agent = home.start().await;
     eventually("the outage is over", async || {
         (billed_units(&sandbox).get(&(ACME.to_owned(), "requests".to_owned())) == Some(&3)).then_some(())

@@ -8,7 +8,8 @@ use std::{
 };
 
 use serde_json::Value;
-use tallyman::{base::proto::RecordState, faces::sandbox::Faults};
+use tallyman::internals::Faults;
+use tallyman_client::proto::RecordState;
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, free_address},

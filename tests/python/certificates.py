@@ -5,9 +5,9 @@
 writes FOLDER/AUTHORITY.crt, and for each name NAME.crt and NAME.key; each is good for localhost and 127.0.0.1 if its name
 is `server`. An authority whose AUTHORITY.key is there already goes on.
 
-    certificates.py FOLDER AUTHORITY --withdraw LIST DAYS [NAME ...]
+    certificates.py FOLDER AUTHORITY --revoke LIST DAYS [NAME ...]
 
-writes FOLDER/LIST.crl, by which the authority withdraws the certificates of these names. It is good for so many days, or
+writes FOLDER/LIST.crl, by which the authority revokes the certificates of these names. It is good for so many days, or
 has not been for so many if there is a minus before them.
 
     certificates.py FOLDER AUTHORITY --seconds SECONDS NAME[=...] ...
@@ -49,13 +49,13 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
 
-    def withdraw(self, certificates: list[x509.Certificate], days: int) -> x509.CertificateRevocationList:
+    def revoke(self, certificates: list[x509.Certificate], days: int) -> x509.CertificateRevocationList:
         now = datetime.datetime.now(datetime.timezone.utc)
         until = now + datetime.timedelta(days=days)
         builder = x509.CertificateRevocationListBuilder(self.name, min(BEGIN, until) - datetime.timedelta(days=1), until)
         for certificate in certificates:
-            withdrawn = x509.RevokedCertificateBuilder(certificate.serial_number, BEGIN).build()
-            builder = builder.add_revoked_certificate(withdrawn)
+            revoked = x509.RevokedCertificateBuilder(certificate.serial_number, BEGIN).build()
+            builder = builder.add_revoked_certificate(revoked)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = builder.add_extension(issuer, False).add_extension(x509.CRLNumber(1), False)
         return builder.sign(self.key, hashes.SHA256())
@@ -69,16 +69,16 @@ def write(folder: Path, name: str, certificate: x509.Certificate, key) -> None:
     )
 
 
-def withdraw(folder: Path, authority: Authority, name: str, days: str, *names: str) -> None:
+def revoke(folder: Path, authority: Authority, name: str, days: str, *names: str) -> None:
     certificates = [x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes()) for name in names]
-    made = authority.withdraw(certificates, int(days))
+    made = authority.revoke(certificates, int(days))
     (folder / f"{name}.crl").write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
 def main(folder: Path, authority_name: str, *wanted: str) -> None:
     authority, end = Authority(folder, authority_name), END
-    if wanted[:1] == ("--withdraw",):
-        return withdraw(folder, authority, *wanted[1:])
+    if wanted[:1] == ("--revoke",):
+        return revoke(folder, authority, *wanted[1:])
     if wanted[:1] == ("--seconds",):
         end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=int(wanted[1]))
         wanted = wanted[2:]

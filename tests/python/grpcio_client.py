@@ -91,6 +91,7 @@ class Stream:
         for answer in self.answers:
             total.accepted += answer.accepted
             total.duplicates += answer.duplicates
+            total.repeats += answer.repeats
             total.rejected.extend(answer.rejected)
             expect(answer.durable_sequence >= total.durable_sequence, "durable_sequence went back")
             total.durable_sequence = answer.durable_sequence
@@ -209,7 +210,7 @@ def a_stream_counts_repeats_nothing_and_resumes(a: Agent) -> None:
     first.send(20, sent[20])
     first.send(21, twenty_first)
     answer = first.until(21)
-    expect(answer.accepted == 1, f"the repeat counted: {answer}")
+    expect((answer.accepted, answer.repeats) == (1, 1), f"the repeat counted, or was not told: {answer}")
     a.acknowledged(twenty_first)
     first.close()
 
@@ -221,7 +222,7 @@ def a_stream_counts_repeats_nothing_and_resumes(a: Agent) -> None:
     second.send(21, twenty_first)
     second.send(22, twenty_second)
     answer = second.until(22)
-    expect(answer.accepted == 1, f"repeats on a new stream counted: {answer}")
+    expect((answer.accepted, answer.repeats) == (1, 21), f"repeats on a new stream counted: {answer}")
     a.acknowledged(twenty_second)
     second.close()
 
@@ -243,6 +244,40 @@ def a_gap_ends_the_stream(a: Agent) -> None:
     again = a.stream()
     expect(again.hello(producer) == 1, "a message after a gap became durable")
     again.close()
+
+
+def other_events_under_a_number_that_counted_are_refused(a: Agent) -> None:
+    producer = f"python-{new_id()}"
+    stream = a.stream()
+    stream.hello(producer)
+    event = a.event(ANN, "requests", 8)
+    stream.send(1, event)
+    expect(stream.until(1).accepted == 1, "the first message did not count")
+    a.acknowledged(event)
+    stream.send(1, a.event(ANN, "requests", 1_000_000))
+    error = stream.failure()
+    expect(error.code() == grpc.StatusCode.FAILED_PRECONDITION, f"wanted FAILED_PRECONDITION, got {error}")
+    expect(has_reason(error, b"DIVERGED"), f"no reason for programs: {error.trailing_metadata()}")
+
+
+def a_later_stream_of_a_producer_takes_over(a: Agent) -> None:
+    producer = f"python-{new_id()}"
+    first, second = a.stream(), a.stream()
+    first.hello(producer)
+    second.hello(producer)
+    error = first.failure()
+    expect(error.code() == grpc.StatusCode.ABORTED, f"wanted ABORTED, got {error}")
+    expect(has_reason(error, b"TAKEN_OVER"), f"no reason for programs: {error.trailing_metadata()}")
+    event = a.event(ANN, "requests", 9)
+    second.send(1, event)
+    expect(second.until(1).accepted == 1, "the later stream does not count")
+    a.acknowledged(event)
+    second.close()
+
+
+def has_reason(error: grpc.RpcError, reason: bytes) -> bool:
+    """Whether the status has details (a google.rpc.Status) with this reason."""
+    return any(key == "grpc-status-details-bin" and reason in value for key, value in error.trailing_metadata())
 
 
 def a_first_message_may_carry_events(a: Agent) -> None:
@@ -346,6 +381,8 @@ CHECKS = [
     a_gap_ends_the_stream,
     a_first_message_may_carry_events,
     a_stream_rejects_bad_events_and_goes_on,
+    other_events_under_a_number_that_counted_are_refused,
+    a_later_stream_of_a_producer_takes_over,
     a_stream_must_name_its_producer,
     two_producers_do_not_mix,
 ]

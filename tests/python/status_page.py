@@ -25,6 +25,7 @@ from pathlib import Path
 
 from checks import Wrong, expect, run
 from playwright.sync_api import Page, sync_playwright
+from ports import free_port
 
 PRODUCTS = """
 [[product]]
@@ -59,9 +60,7 @@ PATIENCE = 60
 
 
 def free_address() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 class Scene:

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     RecordRequest, RecordResponse, RecordStreamRequest, RecordStreamResponse, UsageEvent,
 };
 use tokio_stream::{Stream, StreamExt};

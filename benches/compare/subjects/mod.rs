@@ -6,7 +6,7 @@ pub(crate) mod redis;
 pub(crate) mod tallyman;
 
 use crate::{process::Process, results::Subject};
-use ::tallyman::faces::load::{self, Load, Report, Target};
+use ::tallyman::internals::{Load, Report, Target, run_load};
 use tonic::transport::{Channel, Endpoint};
 
 /// A running server of tallyman's interface.
@@ -26,7 +26,7 @@ pub(crate) async fn drive(address: &str, load: &Load, connections: usize) -> Rep
     for _ in 0..connections {
         target.connections.push(channel(address).await.unwrap());
     }
-    let report = load::run(load, target).await.unwrap();
+    let report = run_load(load, target).await.unwrap();
     assert!(report.is_clean() && report.sent > 0, "not everything was taken: {:?}", report.faults);
     report
 }

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tallyman::base::proto::{GetSummaryRequest, ledger_service_client::LedgerServiceClient};
+use tallyman_client::proto::{GetSummaryRequest, ledger_service_client::LedgerServiceClient};
 
 use super::{Running, channel};
 use crate::{

@@ -38,7 +38,7 @@ pub(super) type Series = (String, String, String);
 /// What the agent has acknowledged.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acknowledged {
-    /// Base units.
+    /// The usage of each series, in base units.
     pub(super) units: BTreeMap<Series, u128>,
     pub(super) events: u64,
     pub(super) resent: u64,

@@ -13,19 +13,17 @@ use std::{path::Path, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
+    api::summary::summary,
+    aws::session::Credentials,
     base::{
         clock::{Clock, ClockSpec},
         config::{self, Config},
         metrics,
         tasks::Tasks,
     },
+    cli::{DemoArgs, Exit},
     domain::time::{Hour, Timestamp},
-    faces::{
-        cli::{DemoArgs, Exit},
-        sandbox::{Faults, Sandbox, SandboxOptions},
-        summary::summary,
-    },
-    worlds::marketplace::Credentials,
+    sandbox::{Faults, Sandbox, SandboxOptions},
 };
 
 use super::{Agent, Parts, run::bill_sandbox};
@@ -85,7 +83,7 @@ fn faults() -> Faults {
 }
 
 /// Runs the demo. Exit 0 means that the bill is exact.
-pub async fn demo(args: DemoArgs) -> Exit {
+pub(crate) async fn demo(args: DemoArgs) -> Exit {
     let mut screen = Screen::new();
     match Box::pin(play(&args, &mut screen)).await {
         Ok(true) => Exit::Ok,
@@ -125,7 +123,7 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
         && settle_until.is_none_or(|until| tokio::time::Instant::now() < until)
     {
         sleep(TICK).await;
-        screen.show(&summary(&agent.view), &applications.acknowledged(), &sandbox);
+        screen.show(&summary(&agent.handle), &applications.acknowledged(), &sandbox);
         if !restarted && clock.now() >= middle {
             restarted = true;
             agent.stop().await;
@@ -138,9 +136,9 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
             settle_until = Some(tokio::time::Instant::now() + last_seal + SETTLE_BOUND);
         }
     }
-    screen.show(&summary(&agent.view), &applications.acknowledged(), &sandbox);
+    screen.show(&summary(&agent.handle), &applications.acknowledged(), &sandbox);
     let report =
-        proof::compare(&config, &applications.acknowledged(), &sandbox, &agent.view.committer.status());
+        proof::compare(&config, &applications.acknowledged(), &sandbox, &agent.handle.committer.status());
     agent.stop().await;
     tasks.stop(Duration::from_secs(2)).await;
     screen.proof(&report, &applications.acknowledged(), &sandbox);
@@ -150,14 +148,14 @@ async fn play(args: &DemoArgs, screen: &mut Screen) -> Result<bool, Fault> {
 /// What came late counts in an hour after the last one, and is still to be sealed: on a busy machine the grace is over
 /// before an event arrives.
 fn is_settled(agent: &Agent, applications: &Applications, config: &Config, sandbox: &Sandbox) -> bool {
-    let status = agent.view.committer.status();
+    let status = agent.handle.committer.status();
     let report = proof::compare(config, &applications.acknowledged(), sandbox, &status);
     report.is_exact() || report.is_empty()
 }
 
 /// Everything that the applications sent has been sealed, and AWS has it.
 fn is_done(agent: &Agent, applications: &Applications, end: Timestamp) -> bool {
-    let summary = summary(&agent.view);
+    let summary = summary(&agent.handle);
     let is_sent = summary.products.iter().all(|product| product.records_unsent == 0);
     applications.are_done()
         && is_sent

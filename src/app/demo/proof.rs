@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     base::config::Config,
-    domain::{identity::Identity, quantity::Quantity},
-    faces::sandbox::{BilledRecord, Sandbox},
-    work::committer::Status,
+    domain::{customer::identity::Identity, usage::quantity::Quantity},
+    engine::committer::Status,
+    sandbox::{BilledRecord, Sandbox},
 };
 
 use super::applications::{Acknowledged, Series};
@@ -24,7 +24,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) series: Series,
-    /// Base units.
+    /// The amount that was acknowledged, in base units.
     pub(super) acknowledged: u128,
     pub(super) billed: u128,
     pub(super) quantity: String,
@@ -75,7 +75,7 @@ pub(super) fn compare(
     Report {
         lines: all.into_iter().map(line).collect(),
         held: status.tally.held_records.values().sum(),
-        carried: status.tally.open_units.values().sum(),
+        carried: status.open_units.values().sum(),
     }
 }
 

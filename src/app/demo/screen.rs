@@ -4,11 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use tokio::time::{Duration, Instant};
 
-use crate::{
-    base::proto::Summary,
-    domain::time::Timestamp,
-    faces::{cli::DemoArgs, sandbox::Sandbox},
-};
+use crate::{base::proto::Summary, cli::DemoArgs, domain::time::Timestamp, sandbox::Sandbox};
 
 use super::{
     applications::Acknowledged,

@@ -1,4 +1,4 @@
-//! Variables of the environment, put into the tree where they override the file.
+//! Variables of the environment override keys of the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use toml::{Table, Value};
 
 const PREFIX: &str = "TALLYMAN__";
 
-/// What became of the variables.
+/// What the variables of the environment came to.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
-    /// The keys that they override, as paths like `hour.grace`.
+    /// The keys that are overridden, as paths like `hour.grace`.
     pub(super) paths: BTreeSet<String>,
-    /// A fault for each that has no place.
+    /// A fault for each variable that names no place in the configuration.
     pub(super) faults: Vec<String>,
 }
 
-/// Puts the variables that are meant for the configuration into it.
+/// Puts each variable that begins with the prefix into the tree.
 pub(super) fn put_overrides(
     table: &mut Table,
     variables: impl Iterator<Item = (String, String)>,

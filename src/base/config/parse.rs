@@ -1,129 +1,84 @@
 //! From TOML and the environment to a [`Config`].
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::path::Path;
 
 use toml::Table;
 
 use super::{
-    Admin, Agent, Config, ConfigError, Retention,
-    grpc::read_grpc,
-    hours::{read_hour, read_submission},
-    limits::read_limits,
+    Config, ConfigError,
     overrides::{Overrides, put_overrides},
-    products::read_products,
-    reader::{Asked, Faults, Section},
-    telemetry::{check_build, read_telemetry},
+    reading::{PathBase, Reading},
+    tables,
 };
+use crate::base::files;
+
+/// Largest file that is read: several times what `max_customers` of a usual agent take up. Parsing takes up a hundred
+/// times as much.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Reads the file, if there is one, and the environment's overrides.
-pub fn load(
+pub(crate) fn load(
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     let (text, name) = match file {
         None => (String::new(), "no file".to_owned()),
-        Some(path) => (
-            std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error))?,
-            path.display().to_string(),
-        ),
+        Some(path) => (read(path).map_err(|fault| cannot_read(path, &fault))?, path.display().to_string()),
     };
-    check_build(parse(&text, &name, variables)?, cfg!(feature = "otlp"))
+    let config = parse_below(PathBase::of(file), &text, &name, variables)?;
+    tables::check_build(config, cfg!(feature = "otlp"))
 }
 
-fn cannot_read(path: &Path, error: &std::io::Error) -> ConfigError {
-    ConfigError(vec![format!("{}: cannot be read: {error}", path.display())])
+fn read(path: &Path) -> Result<String, String> {
+    let bytes = files::read_regular_or_pipe(path, MAX_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(|fault| fault.to_string())
 }
 
-/// Parses configuration text; `file` names it in messages.
+fn cannot_read(path: &Path, fault: &str) -> ConfigError {
+    ConfigError(vec![format!("{}: cannot be read: {fault}", path.display())])
+}
+
+/// Parses configuration text; `file` names it in messages. Paths stay as they are.
 pub fn parse(
     text: &str,
     file: &str,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    parse_and_note(text, file, variables).map(|(config, _)| config)
+    parse_below(PathBase::Unknown, text, file, variables)
 }
 
-/// The same, and which keys the parser has asked for.
-pub(super) fn parse_and_note(
+fn parse_below(
+    base: PathBase,
     text: &str,
     file: &str,
     variables: impl Iterator<Item = (String, String)>,
-) -> Result<(Config, BTreeMap<String, Asked>), ConfigError> {
+) -> Result<Config, ConfigError> {
     let mut table: Table =
         text.parse().map_err(|error: toml::de::Error| ConfigError(vec![format!("{file}: {error}")]))?;
     let Overrides { paths, faults: misplaced } = put_overrides(&mut table, variables);
-    let faults = Faults::new(file, paths);
-    let config = read(table, &faults);
-    let asked = faults.asked();
-    let mut list = faults.into_list();
-    list.extend(misplaced);
-    if list.is_empty() { Ok((config, asked)) } else { Err(ConfigError(list)) }
-}
-
-fn read(table: Table, faults: &Faults) -> Config {
-    let mut root = Section::root(table, faults);
-    let agent = read_agent(&mut root);
-    let admin = read_admin(&mut root);
-    let hour = read_hour(&mut root);
-    let submission = read_submission(&mut root, hour.grace);
-    let limits = read_limits(&mut root);
-    let retention = read_retention(&mut root);
-    let telemetry = read_telemetry(&mut root);
-    let (catalog, connections, customers) = read_products(&mut root);
-    let grpc = read_grpc(&mut root, &catalog);
-    let effective = root.finish().to_string();
-    Config {
-        agent,
-        grpc,
-        admin,
-        hour,
-        submission,
-        limits,
-        retention,
-        telemetry,
-        catalog: Arc::new(catalog),
-        connections,
-        customers,
-        effective,
-    }
-}
-
-fn read_agent(root: &mut Section<'_>) -> Agent {
-    let mut section = root.section("agent");
-    let agent = Agent {
-        data_dir: section.text("data_dir", "/var/lib/tallyman").into(),
-        id: section.text("id", &host_name()),
-    };
-    root.put("agent", section);
-    agent
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "tallyman".to_owned() } else { name.trim().to_owned() }
-}
-
-fn read_admin(root: &mut Section<'_>) -> Admin {
-    let mut section = root.section("admin");
-    let listen = section.parsed("listen", "127.0.0.1:7451", |text| {
-        text.parse().map_err(|_| format!("`{text}` is not an address with a port, as in 127.0.0.1:7451"))
-    });
-    let show_customers = section.flag("show_customers", false);
-    root.put("admin", section);
-    Admin { listen, show_customers }
-}
-
-fn read_retention(root: &mut Section<'_>) -> Retention {
-    let mut section = root.section("retention");
-    let retention = Retention { receipts: section.duration("receipts", "400d", ("1d", "36500d")) };
-    root.put("retention", section);
-    retention
+    let reading = Reading::of(file, base, paths);
+    let config = tables::read(table, &reading);
+    let faults = [reading.into_faults(), misplaced].concat();
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError(faults)) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{GOOD, config, faults};
-    use crate::domain::deadline::Window;
+    use super::{
+        super::testing::{GOOD, config, faults},
+        *,
+    };
+    use crate::domain::billing::deadline::Window;
+
+    #[test]
+    fn a_file_that_does_not_end_is_not_read() {
+        let faults = |file: &Path| load(Some(file), std::iter::empty()).unwrap_err().0;
+        let device = faults(Path::new("/dev/zero"));
+        assert_eq!(device, ["/dev/zero: cannot be read: is neither a regular file nor a pipe"]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "#".repeat((4 << 20) + 1)).unwrap();
+        assert!(faults(file.path())[0].ends_with("has more than 4194304 bytes"));
+    }
 
     #[test]
     fn a_small_configuration_gets_the_defaults() {
@@ -133,6 +88,32 @@ mod tests {
         assert_eq!(config.retention.receipts.as_secs(), 400 * 86_400);
         assert_eq!(config.customers.len(), 1);
         assert_eq!(config.connections[0].region, "us-east-1");
+    }
+
+    #[test]
+    fn a_relative_path_is_relative_to_the_file_and_without_one_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tallyman.toml");
+        let keys = "agent = { data_dir = 'data' }\ngrpc = { token_file = './token' }\n";
+        std::fs::write(&file, format!("{keys}{GOOD}")).unwrap();
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let config = load(Some(&file), std::iter::empty()).unwrap();
+        assert_eq!(config.agent.data_dir, folder.path().join("data"));
+        assert_eq!(config.grpc.token_file, Some(folder.path().join("token")));
+        let whole = format!("data_dir = \"{}\"", folder.path().join("data").display());
+        assert!(config.effective.contains(&whole), "{}", config.effective);
+        let moved = [variable("TALLYMAN__AGENT__DATA_DIR", "other")];
+        let config = load(Some(&file), moved.clone().into_iter()).unwrap();
+        assert_eq!(config.agent.data_dir, folder.path().join("other"));
+        let alone = [
+            variable("TALLYMAN__PRODUCT__0__CODE", "p"),
+            variable("TALLYMAN__PRODUCT__0__DIMENSION__0__NAME", "d"),
+        ];
+        assert!(load(None, alone.clone().into_iter()).is_ok());
+        let ConfigError(faults) = load(None, alone.into_iter().chain(moved)).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].starts_with("TALLYMAN__AGENT__DATA_DIR: agent.data_dir: must")
+        );
     }
 
     #[test]
@@ -176,11 +157,5 @@ mod tests {
         let second = config(&first.effective, &[]).unwrap();
         assert_eq!(first.effective, second.effective);
         assert!(first.effective.contains("grace = \"90s\""), "{}", first.effective);
-    }
-
-    #[test]
-    fn the_status_page_names_customers_only_when_told_to() {
-        let shows = |variables: &[(&str, &str)]| config(GOOD, variables).unwrap().admin.show_customers;
-        assert!(!shows(&[]) && shows(&[("TALLYMAN__ADMIN__SHOW_CUSTOMERS", "true")]));
     }
 }

@@ -1,69 +1,23 @@
-//! docs/configuration.md: what the parser says about its keys, with the words of [`super::words`].
+//! docs/configuration.md, which the parser writes: each call that reads a table or key tells what it means.
 
-use std::{collections::BTreeMap, fmt::Write};
+use toml::Table;
 
-use super::{
-    overrides::variable,
-    parse::parse_and_note,
-    reader::Asked,
-    words::{CLIENT, GRPC, Key, SECTIONS, Section},
-};
+use super::{described::Tables, reading::Reading, tables};
 
 /// The reference of the configuration, as Markdown.
-pub fn reference() -> String {
-    let asked = asked();
+pub(crate) fn reference() -> String {
     let mut page = OPENING.to_owned();
-    for section in SECTIONS {
-        write_section(&mut page, section, &asked);
+    for table in all_tables().0 {
+        table.write(&mut page).unwrap_or_default();
     }
     page
 }
 
-/// All examples together name every section, so the parser asks for every key.
-fn asked() -> BTreeMap<String, Asked> {
-    let asked = files().map(|file| match parse_and_note(&file, "examples", std::iter::empty()) {
-        Ok((_, asked)) => asked,
-        Err(fault) => unreachable!("a test parses the examples: {fault}"),
-    });
-    asked.into_iter().flatten().collect()
-}
-
-/// The examples as whole files: without clients, and without what only an agent without clients has.
-fn files() -> [String; 2] {
-    [CLIENT, GRPC].map(|left_out| {
-        let kept = SECTIONS.iter().filter(|section| section.title != left_out.title);
-        kept.map(|section| section.example).collect()
-    })
-}
-
-fn write_section(page: &mut String, section: &Section, asked: &BTreeMap<String, Asked>) {
-    let Section { title, path, about, keys, example } = section;
-    let mut write = |text: std::fmt::Arguments<'_>| page.write_fmt(text).unwrap_or_default();
-    write(format_args!("\n## `{title}`\n\n{about}\n\n"));
-    write(format_args!("| key | takes | default | meaning |\n|---|---|---|---|\n"));
-    for Key { name, default, words } in *keys {
-        let path = format!("{path}.{name}");
-        let Some(Asked { takes, default: of_parser, is_required }) = asked.get(&path) else { continue };
-        let default = match (default, of_parser) {
-            _ if *is_required => "required".to_owned(),
-            (Some(words), _) => (*words).to_owned(),
-            (None, Some(value)) => format!("`{value}`"),
-            (None, None) => "none".to_owned(),
-        };
-        let variable = variable(&numbered(&path));
-        write(format_args!("| `{name}`<br>`{variable}` | {takes} | {default} | {words} |\n"));
-    }
-    write(format_args!("\n```toml\n{}```\n", example.trim_start()));
-}
-
-/// The path of the first of each list.
-fn numbered(path: &str) -> String {
-    let lists = ["client", "product", "dimension", "customer"];
-    let (tables, key) = path.rsplit_once('.').unwrap_or_default();
-    let tables = tables
-        .split('.')
-        .map(|table| if lists.contains(&table) { format!("{table}.0") } else { table.to_owned() });
-    format!("{}.{key}", tables.collect::<Vec<_>>().join("."))
+/// Each table with its keys, as the parser reads them.
+fn all_tables() -> Tables {
+    let reading = Reading::for_reference();
+    tables::read(Table::new(), &reading);
+    reading.into_tables()
 }
 
 const OPENING: &str = "\
@@ -84,17 +38,32 @@ pieces; only `[grpc]` and `[[grpc.client]]` have different ones.
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use super::{
+        super::described::{KeyEntry, TableEntry, name},
+        *,
+    };
 
     fn paths() -> Vec<String> {
-        SECTIONS
-            .iter()
-            .flat_map(|section| section.keys.iter().map(|key| format!("{}.{}", section.path, key.name)))
-            .collect()
+        let tables = all_tables().0;
+        let keys = |table: &TableEntry| {
+            let path_of = |key: &KeyEntry| format!("{}.{}", name(&table.path), key.name);
+            table.keys.iter().map(path_of).collect::<Vec<_>>()
+        };
+        tables.iter().flat_map(keys).collect()
+    }
+
+    /// The examples as whole files: without clients, and without what only an agent without clients has.
+    fn files() -> [String; 2] {
+        ["[[grpc.client]]", "[grpc]"].map(|left_out| {
+            let tables = all_tables().0;
+            assert!(tables.iter().any(|table| table.title == left_out), "{left_out}");
+            let kept = tables.iter().filter(|table| table.title != left_out);
+            kept.map(|table| table.about.example).collect()
+        })
     }
 
     /// The keys of what took effect, as `product.dimension.name`.
-    fn effective_keys(table: &toml::Table, above: &str, keys: &mut BTreeSet<String>) {
+    fn effective_keys(table: &Table, above: &str, keys: &mut BTreeSet<String>) {
         for (key, value) in table {
             let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
             match value {
@@ -112,11 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_the_parser_is_in_the_reference_and_no_other() {
-        let named: BTreeSet<_> = paths().into_iter().collect();
-        let asked: BTreeSet<_> = asked().into_keys().collect();
-        assert_eq!(named, asked, "src/base/config/words.rs has a row for each key that the parser asks for");
-        assert_eq!(paths().len(), named.len(), "each once");
+    fn every_key_is_in_the_reference_once() {
+        let paths = paths();
+        assert_eq!(paths.len(), paths.iter().collect::<BTreeSet<_>>().len(), "{paths:?}");
     }
 
     #[test]
@@ -127,13 +94,6 @@ mod tests {
             effective_keys(&config.effective.parse().unwrap(), "", &mut keys);
         }
         assert_eq!(keys, paths().into_iter().collect(), "what `check --print` shows");
-    }
-
-    #[test]
-    fn the_variables_of_the_reference_override() {
-        let path = numbered("product.dimension.unit");
-        assert_eq!(variable(&path), "TALLYMAN__PRODUCT__0__DIMENSION__0__UNIT");
-        assert_eq!(numbered("grpc.tls.cert"), "grpc.tls.cert");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! The agent itself: its clock, its store and disk, and its traces.
 
+use std::time::Duration;
+
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::base::disk::Room;
 
 const CLOCK_SKEW: &str = "tallyman_clock_skew_seconds";
+const CLOCK_TOLD: &str = "tallyman_clock_told";
+const SEALED_AHEAD: &str = "tallyman_sealed_ahead_seconds";
 const STORE_BYTES: &str = "tallyman_store_bytes";
 const DISK_BYTES: &str = "tallyman_disk_bytes";
 const DISK_AVAILABLE: &str = "tallyman_disk_available_bytes";
@@ -25,6 +29,14 @@ pub(super) fn describe() {
         CLOCK_SKEW,
         "Seconds by which the clock is ahead of the time (behind: negative) while no hour is sealed for it, else 0."
     );
+    describe_gauge!(
+        CLOCK_TOLD,
+        "1 once AWS has told the time since the start, else 0: until then no hour is sealed."
+    );
+    describe_gauge!(
+        SEALED_AHEAD,
+        "Seconds from now until the end of the last sealed hour if a wrong clock has sealed it too early, else 0."
+    );
     describe_gauge!(STORE_BYTES, "Bytes of the store's table files.");
     describe_gauge!(DISK_BYTES, "Size of the disk that the data folder is on.");
     describe_gauge!(DISK_AVAILABLE, "What the agent may still write on that disk.");
@@ -36,35 +48,43 @@ pub(super) fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the label tells the version.");
 }
 
-pub fn store_failed() {
+pub(crate) fn store_failed() {
     gauge!(STORE_FAILED).set(1.0);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
-pub fn clock_skew(seconds: i64) {
+pub(crate) fn clock_skew(seconds: i64) {
     gauge!(CLOCK_SKEW).set(seconds as f64);
 }
 
+pub(crate) fn clock_told(is_told: bool) {
+    gauge!(CLOCK_TOLD).set(f64::from(u8::from(is_told)));
+}
+
+pub(crate) fn sealed_ahead(ahead: Duration) {
+    gauge!(SEALED_AHEAD).set(ahead.as_secs_f64());
+}
+
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
-pub fn store_bytes(bytes: u64) {
+pub(crate) fn store_bytes(bytes: u64) {
     gauge!(STORE_BYTES).set(bytes as f64);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics")]
-pub fn disk(room: Room) {
+pub(crate) fn disk(room: Room) {
     gauge!(DISK_BYTES).set(room.bytes as f64);
     gauge!(DISK_AVAILABLE).set(room.available as f64);
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum SpanFate {
+pub(crate) enum SpanFate {
     Made,
     Sent,
     Lost,
 }
 
-/// For a trace collector.
-pub fn spans(count: usize, fate: SpanFate) {
+/// Counts spans by what became of them.
+pub(crate) fn spans(count: usize, fate: SpanFate) {
     let fate = match fate {
         SpanFate::Made => "made",
         SpanFate::Sent => "sent",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::{Counter, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use crate::domain::usage::Counts;
+use crate::domain::usage::event::Counts;
 
 const EVENTS: &str = "tallyman_events_total";
 const EVENTS_LATE: &str = "tallyman_events_late_total";
@@ -16,7 +16,7 @@ const OPEN_BUCKETS: &str = "tallyman_open_buckets";
 
 pub(super) fn begin() {
     refused(0);
-    strangers_rejected(0);
+    unknown_product_rejected(0);
 }
 
 pub(super) fn describe() {
@@ -40,7 +40,7 @@ pub(super) fn describe() {
 
 /// The counters of a product's events. Looked up once, since each request adds to them.
 #[derive(Clone, Debug)]
-pub struct EventCounters {
+pub(crate) struct EventCounters {
     accepted: Counter,
     duplicates: Counter,
     rejected: Counter,
@@ -49,7 +49,7 @@ pub struct EventCounters {
 }
 
 impl EventCounters {
-    pub fn of(product: &str) -> Self {
+    pub(crate) fn of(product: &str) -> Self {
         let result = |result| counter!(EVENTS, "result" => result, "product" => product.to_owned());
         Self {
             accepted: result("accepted"),
@@ -60,7 +60,7 @@ impl EventCounters {
         }
     }
 
-    pub fn add(&self, counts: Counts) {
+    pub(crate) fn add(&self, counts: Counts) {
         self.accepted.increment(counts.accepted);
         self.duplicates.increment(counts.duplicates);
         self.rejected.increment(counts.rejected);
@@ -70,17 +70,17 @@ impl EventCounters {
 }
 
 /// Events of a request for which there was no room. Its products do not matter: it is refused before any is looked at.
-pub fn refused(events: u64) {
+pub(crate) fn refused(events: u64) {
     counter!(EVENTS_REFUSED).increment(events);
 }
 
-/// Events of no product of ours.
-pub fn strangers_rejected(events: u64) {
+/// Events that name no known product.
+pub(crate) fn unknown_product_rejected(events: u64) {
     counter!(EVENTS, "result" => "rejected", "product" => "").increment(events);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
-pub fn committed(events: usize, took: Duration, open_buckets: usize) {
+pub(crate) fn committed(events: usize, took: Duration, open_buckets: usize) {
     histogram!(COMMIT_SECONDS).record(took);
     histogram!(COMMIT_EVENTS).record(events as f64);
     gauge!(OPEN_BUCKETS).set(open_buckets as f64);

@@ -5,8 +5,10 @@ use std::time::Duration;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::domain::{
-    answer::Reply,
-    record::{HoldReason, Outcome},
+    billing::{
+        answer::Reply,
+        record::{HoldReason, Outcome},
+    },
     time::Hour,
 };
 
@@ -49,7 +51,7 @@ pub(super) fn describe() {
 }
 
 /// A product's counters of records and calls exist from the start, or the first of a kind would not show as growth.
-pub fn announce(product: &str) {
+pub(crate) fn announce(product: &str) {
     for outcome in OUTCOMES {
         counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(0);
     }
@@ -66,12 +68,12 @@ const BAD_RECORD: &str = "bad_record";
 const SETUP: &str = "setup";
 const RESULTS: [&str; 6] = [ANSWERED, THROTTLED, NOT_DELIVERED, LOST, BAD_RECORD, SETUP];
 
-pub fn submitted(product: &str, reply: &Reply, took: Duration) {
+pub(crate) fn submitted(product: &str, reply: &Reply, took: Duration) {
     counter!(SUBMISSIONS, "product" => product.to_owned(), "result" => result_of(reply)).increment(1);
     histogram!(SUBMISSION_SECONDS).record(took);
 }
 
-pub fn result_of(reply: &Reply) -> &'static str {
+pub(crate) fn result_of(reply: &Reply) -> &'static str {
     match reply {
         Reply::Answered(_) => ANSWERED,
         Reply::Throttled => THROTTLED,
@@ -91,7 +93,7 @@ const CARRIED: &str = "carried";
 const WRITTEN_OFF: &str = "written_off";
 const OUTCOMES: [&str; 7] = [ACCEPTED, PRESUMED, HELD, ROLLED_FORWARD, EXPIRED, CARRIED, WRITTEN_OFF];
 
-pub fn settled(product: &str, outcome: &Outcome) {
+pub(crate) fn settled(product: &str, outcome: &Outcome) {
     let outcome = match outcome {
         Outcome::Accepted { presumed: false, .. } => ACCEPTED,
         Outcome::Accepted { presumed: true, .. } => PRESUMED,
@@ -105,19 +107,19 @@ pub fn settled(product: &str, outcome: &Outcome) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]
-pub fn sealed_through(hour: Hour) {
+pub(crate) fn sealed_through(hour: Hour) {
     gauge!(SEALED_THROUGH).set(hour.end().seconds() as f64);
 }
 
 /// A product's state, read when someone asks for the metrics.
 #[derive(Clone, Debug, Default)]
-pub struct ProductGauges {
+pub(crate) struct ProductGauges {
     pub product: String,
     pub records_unsent: u64,
     pub oldest_unsent: Duration,
     /// `None` if nothing waits.
     pub deadline: Option<Duration>,
-    /// Base units by dimension.
+    /// Unsent base units by dimension.
     pub unsent_units: Vec<(String, u128)>,
     pub held: Vec<(HoldReason, u64)>,
     pub last_success: Option<i64>,
@@ -125,7 +127,7 @@ pub struct ProductGauges {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics")]
-pub fn product(gauges: &ProductGauges) {
+pub(crate) fn product(gauges: &ProductGauges) {
     let product = || gauges.product.clone();
     gauge!(RECORDS_UNSENT, "product" => product()).set(gauges.records_unsent as f64);
     gauge!(OLDEST_UNSENT, "product" => product()).set(gauges.oldest_unsent.as_secs_f64());

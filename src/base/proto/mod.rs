@@ -1,24 +1,23 @@
-//! The generated gRPC types.
-#![allow(clippy::pedantic, clippy::allow_attributes_without_reason, missing_docs, reason = "generated")]
-#![allow(
-    unreachable_pub,
-    elided_lifetimes_in_paths,
-    unused_qualifications,
-    clippy::use_self,
-    reason = "generated"
-)]
+//! The gRPC interface: messages and clients as `tallyman-client` generates them, and the servers.
 
-#[cfg(feature = "agent")]
 pub mod raw;
 
-tonic::include_proto!("tallyman.v1");
+mod server {
+    #![allow(clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated")]
+    #![allow(
+        elided_lifetimes_in_paths,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::use_self,
+        reason = "generated"
+    )]
 
-/// `UsageService`, served without prost building a value for each event.
-#[cfg(feature = "agent")]
-pub mod served {
-    tonic::include_proto!("served/tallyman.v1");
+    tonic::include_proto!("tallyman.v1");
 }
 
+pub use server::*;
+pub(crate) use tallyman_client::proto::*;
+
 /// The compiled proto, for server reflection.
-#[cfg(feature = "agent")]
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tallyman.v1.descriptors.bin"));
+pub(crate) const DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/tallyman.v1.descriptors.bin"));

@@ -1,42 +1,48 @@
 //! What stands in for traces in a tallyman that is built without them.
+#![expect(
+    clippy::unused_self,
+    clippy::trivially_copy_pass_by_ref,
+    clippy::unnecessary_wraps,
+    reason = "it is called as `otlp` is"
+)]
 
 use tonic::codegen::http::HeaderMap;
 use tracing::Span;
 use tracing_subscriber::layer::Identity;
 
-use crate::base::config::Telemetry;
+use crate::base::config;
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Origin;
+pub(crate) struct Origin;
 
 impl Origin {
-    pub fn of(_: &HeaderMap) -> Self {
+    pub(crate) fn of(_: &HeaderMap) -> Self {
         Self
     }
 
-    pub fn is_traced(&self) -> Option<bool> {
+    pub(crate) fn is_traced(&self) -> Option<bool> {
         None
     }
 
-    pub fn continue_in(&self, _: &Span) {}
+    pub(crate) fn continue_in(&self, _: &Span) {}
 
-    pub fn link(&self, _: &Span) {}
+    pub(crate) fn link(&self, _: &Span) {}
 }
 
 #[derive(Debug)]
-pub struct Traces;
+pub(crate) struct Traces;
 
 impl Traces {
     /// The configuration has refused a collector already.
-    pub fn start(_: &Telemetry, _: &str) -> Result<Self, String> {
+    pub(crate) fn start(_: &config::Telemetry, _: &str) -> Result<Self, String> {
         Ok(Self)
     }
 
-    pub fn layer(&self) -> Option<Identity> {
+    pub(crate) fn layer(&self) -> Option<Identity> {
         None
     }
 
-    pub fn stop(self) -> impl Future<Output = ()> {
+    pub(crate) fn stop(self) -> impl Future<Output = ()> {
         std::future::ready(())
     }
 }

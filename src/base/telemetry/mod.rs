@@ -8,34 +8,44 @@
 mod absent;
 #[cfg(feature = "otlp")]
 mod otlp;
-pub mod spans;
+pub(crate) mod spans;
 
 use tracing::Span;
 
+use super::config;
+
 #[cfg(not(feature = "otlp"))]
-pub use absent::{Origin, Traces};
+pub(crate) use absent::{Origin, Traces};
 #[cfg(feature = "otlp")]
-pub use otlp::{Origin, Traces};
+pub(crate) use otlp::{Origin, Traces};
 
 /// Which requests are traced.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sampling {
+pub(crate) struct Sampling {
     /// Of those whose callers do not say. `None`: no request is traced, whatever its caller says.
     ratio: Option<f64>,
 }
 
 impl Sampling {
-    /// From 0 to 1.
-    pub fn at_ratio(ratio: f64) -> Self {
+    /// Without a collector, no request is traced.
+    pub(crate) fn of(telemetry: &config::Telemetry) -> Self {
+        telemetry
+            .otlp_endpoint
+            .as_ref()
+            .map_or_else(Self::default, |_| Self::at_ratio(telemetry.sample_ratio))
+    }
+
+    /// Traces this part of the requests, from 0 to 1.
+    pub(crate) fn at_ratio(ratio: f64) -> Self {
         Self { ratio: Some(ratio) }
     }
 
-    pub fn is_off(self) -> bool {
+    pub(crate) fn is_off(self) -> bool {
         self.ratio.is_none()
     }
 
-    /// As the caller says, or else at random.
-    pub fn picks(self, as_caller_says: Option<bool>) -> bool {
+    /// Decides whether a request is traced: as the caller says, or else at random.
+    pub(crate) fn picks(self, as_caller_says: Option<bool>) -> bool {
         self.ratio.is_some_and(|ratio| as_caller_says.unwrap_or_else(|| fastrand::f64() < ratio))
     }
 }
@@ -43,17 +53,17 @@ impl Sampling {
 /// Makes the spans of a stream's messages. A stream may last for weeks, so each message is a trace of its own, linked to
 /// the one that the stream was opened in.
 #[derive(Clone, Debug, Default)]
-pub struct StreamTrace {
+pub(crate) struct StreamTrace {
     sampling: Sampling,
     origin: Origin,
 }
 
 impl StreamTrace {
-    pub fn new(sampling: Sampling, origin: Origin) -> Self {
+    pub(crate) fn new(sampling: Sampling, origin: Origin) -> Self {
         Self { sampling, origin }
     }
 
-    pub fn message(&self) -> Span {
+    pub(crate) fn message(&self) -> Span {
         if !self.sampling.picks(None) {
             return Span::none();
         }
@@ -85,5 +95,9 @@ mod tests {
     fn without_a_collector_nothing_is_traced_whatever_callers_say() {
         assert_eq!([None, Some(true), Some(false)].map(|says| picked(Sampling::default(), says)), [0; 3]);
         assert!(StreamTrace::default().message().is_disabled());
+        let mut telemetry = config::Telemetry { otlp_endpoint: None, sample_ratio: 1.0 };
+        assert!(Sampling::of(&telemetry).is_off());
+        telemetry.otlp_endpoint = Some("http://127.0.0.1:4317".to_owned());
+        assert!(Sampling::of(&telemetry).picks(None));
     }
 }

@@ -31,36 +31,36 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 
 use super::spans;
 use crate::base::{
-    config::Telemetry,
+    config,
     metrics::{self, SpanFate},
     tasks::blocking,
 };
 
 /// For a batch of spans. One at a time is on its way, and those that wait are bounded: others are dropped.
 const SEND_WITHIN: Duration = Duration::from_secs(5);
-/// For the last spans, at the end.
+/// How long the end waits for the last spans to be sent.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// The trace that a call is part of, as its headers say (W3C Trace Context).
 #[derive(Clone, Debug, Default)]
-pub struct Origin {
+pub(crate) struct Origin {
     caller: Option<SpanContext>,
 }
 
 impl Origin {
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let context = TraceContextPropagator::new().extract(&Headers(headers));
         let caller = context.span().span_context().clone();
         Self { caller: caller.is_valid().then_some(caller) }
     }
 
     /// Whether the caller traces the call; `None` if it does not say.
-    pub fn is_traced(&self) -> Option<bool> {
+    pub(crate) fn is_traced(&self) -> Option<bool> {
         self.caller.as_ref().map(SpanContext::is_sampled)
     }
 
-    /// To be called before the span has begun.
-    pub fn continue_in(&self, span: &Span) {
+    /// Makes the span a part of this trace. The span must not have begun.
+    pub(crate) fn continue_in(&self, span: &Span) {
         if let Some(caller) = &self.caller {
             let context = Context::new().with_remote_span_context(caller.clone());
             // It cannot be when nothing is traced.
@@ -68,7 +68,7 @@ impl Origin {
         }
     }
 
-    pub fn link(&self, span: &Span) {
+    pub(crate) fn link(&self, span: &Span) {
         if let Some(caller) = &self.caller {
             span.add_link(caller.clone());
         }
@@ -89,13 +89,13 @@ impl Extractor for Headers<'_> {
 
 /// Sends spans to the collector, if there is one.
 #[derive(Debug, Default)]
-pub struct Traces {
+pub(crate) struct Traces {
     provider: Option<SdkTracerProvider>,
 }
 
 impl Traces {
     /// Names the agent by `agent_id`. `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_EXPORTER_OTLP_HEADERS` hold, as everywhere.
-    pub fn start(telemetry: &Telemetry, agent_id: &str) -> Result<Self, String> {
+    pub(crate) fn start(telemetry: &config::Telemetry, agent_id: &str) -> Result<Self, String> {
         let Some(endpoint) = &telemetry.otlp_endpoint else { return Ok(Self::default()) };
         let exporter = OtlpExporter::builder()
             .with_tonic()
@@ -114,7 +114,7 @@ impl Traces {
     }
 
     /// What takes the spans up.
-    pub fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
+    pub(crate) fn layer<S>(&self) -> Option<impl Layer<S> + use<S>>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
@@ -129,7 +129,7 @@ impl Traces {
     }
 
     /// Sends what is left, within a bounded time.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         let Some(provider) = self.provider else { return };
         // What did not go has been told, and counted.
         drop(blocking(move || provider.shutdown_with_timeout(FLUSH_WITHIN)).await);

@@ -5,14 +5,14 @@ use tracing::{Span, field::Empty, info_span};
 
 use crate::{
     base::metrics,
-    domain::{answer::Reply, usage::Counts},
+    domain::{billing::answer::Reply, usage::event::Counts},
 };
 
 /// Traces are made of this target alone, and logs leave it out.
-pub const TARGET: &str = "tallyman::span";
+pub(crate) const TARGET: &str = "tallyman::span";
 
 /// A call to the agent, of the trace that its caller says.
-pub fn call(service: &str, method: &str) -> Span {
+pub(crate) fn call(service: &str, method: &str) -> Span {
     info_span!(
         target: TARGET,
         "call",
@@ -31,7 +31,7 @@ pub fn call(service: &str, method: &str) -> Span {
 }
 
 /// A message of a stream, from its arrival until its answer.
-pub fn message() -> Span {
+pub(crate) fn message() -> Span {
     info_span!(
         target: TARGET,
         "RecordStream message",
@@ -44,28 +44,28 @@ pub fn message() -> Span {
 
 /// Jobs that are written together, from the first one that is traced until their answers. Within the trace of that one;
 /// [`Span::follows_from`] links the others.
-pub fn commit(first: &Span) -> Span {
+pub(crate) fn commit(first: &Span) -> Span {
     info_span!(target: TARGET, parent: first, "commit", jobs = Empty, events = Empty)
 }
 
 /// A commit's part.
-pub fn write(commit: &Span) -> Span {
+pub(crate) fn write(commit: &Span) -> Span {
     within(commit, || info_span!(target: TARGET, "write"))
 }
 
 /// A commit's part.
-pub fn sync(commit: &Span) -> Span {
+pub(crate) fn sync(commit: &Span) -> Span {
     within(commit, || info_span!(target: TARGET, "sync"))
 }
 
 /// Sealing what is due at a moment: hours, and customers that close.
-pub fn seal() -> Span {
+pub(crate) fn seal() -> Span {
     info_span!(target: TARGET, parent: None, "seal", hours = Empty, records = Empty)
 }
 
 /// A batch for AWS, from the note of the attempt until its result is on disk. A call without records, which only asks for
 /// the time, is not traced.
-pub fn submission(product: &str, records: usize) -> Span {
+pub(crate) fn submission(product: &str, records: usize) -> Span {
     if records == 0 {
         return Span::none();
     }
@@ -81,7 +81,7 @@ pub fn submission(product: &str, records: usize) -> Span {
 }
 
 /// The call itself.
-pub fn call_to_aws(submission: &Span) -> Span {
+pub(crate) fn call_to_aws(submission: &Span) -> Span {
     within(submission, || {
         info_span!(
             target: TARGET,
@@ -100,36 +100,36 @@ fn within(whole: &Span, part: impl FnOnce() -> Span) -> Span {
 }
 
 /// Which client the current call is of.
-pub fn note_client(name: &str) {
+pub(crate) fn note_client(name: &str) {
     Span::current().record("client", name);
 }
 
 /// What the current call or message came to.
-pub fn note_counts(counts: Counts) {
+pub(crate) fn note_counts(counts: Counts) {
     let span = Span::current();
     span.record("accepted", integer(counts.accepted));
     span.record("duplicates", integer(counts.duplicates));
     span.record("rejected", integer(counts.rejected));
 }
 
-pub fn note_group(commit: &Span, jobs: usize, events: usize) {
+pub(crate) fn note_group(commit: &Span, jobs: usize, events: usize) {
     commit.record("jobs", integer(jobs));
     commit.record("events", integer(events));
 }
 
-pub fn note_sealed(seal: &Span, hours: u64, records: u64) {
+pub(crate) fn note_sealed(seal: &Span, hours: u64, records: u64) {
     seal.record("hours", integer(hours));
     seal.record("records", integer(records));
 }
 
-pub fn note_reply(submission: &Span, reply: &Reply) {
+pub(crate) fn note_reply(submission: &Span, reply: &Reply) {
     submission.record("result", metrics::result_of(reply));
     if !matches!(reply, Reply::Answered(_)) {
         submission.record("otel.status_code", "ERROR");
     }
 }
 
-pub fn note_status(call: &Span, code: Code) {
+pub(crate) fn note_status(call: &Span, code: Code) {
     call.record("rpc.grpc.status_code", i64::from(i32::from(code)));
     if is_our_fault(code) {
         call.record("otel.status_code", "ERROR");
@@ -141,7 +141,7 @@ fn integer(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// As OpenTelemetry's conventions for gRPC servers have it.
+/// Whether a status is the server's fault, by OpenTelemetry's conventions for gRPC servers.
 fn is_our_fault(code: Code) -> bool {
     match code {
         Code::Unknown

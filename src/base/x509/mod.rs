@@ -1,147 +1,170 @@
-//! The little that is read from a certificate: whose it is, and until when it is good.
+//! What the agent itself reads from a certificate: whose it is, and until when it is valid.
 //!
-//! Signatures are for rustls to check; what is read here has passed it, or is the agent's own.
+//! To check certificates is rustls's part. What is read here has passed its check, or is the agent's own.
 
-mod der;
-mod lists;
+mod crl;
+#[cfg(test)]
+mod testing;
 
-use crate::domain::time::Timestamp;
-use der::{
-    BOOLEAN, DNS_NAME, Der, EXTENSIONS, IA5, INTEGER, OBJECT, OCTETS, PRINTABLE, SEQUENCE, SET, URI, UTF8,
-    VERSION, time,
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, parse_x509_certificate, time::ASN1Time,
+    x509::X509Name,
 };
 
-pub use lists::{Authority, RevocationList};
+use crate::domain::time::Timestamp;
 
+pub(crate) use crl::{Authority, RevocationList};
+
+/// The names in a certificate, and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
-    /// The subject's common name, and the DNS names and URIs among its alternative names.
-    pub names: Vec<String>,
+pub(crate) struct Certificate {
+    /// The DNS names and URIs among the subject's alternative names; for a certificate without alternative names of any
+    /// kind its common name, if it has one alone.
+    pub names: Vec<CertificateName>,
     pub expires: Timestamp,
+}
+
+/// A name by which a certificate says whose it is. An authority may check one kind and not the other, so that a text of
+/// one kind is not the same name as of the other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum CertificateName {
+    /// A DNS name, or a common name where that counts.
+    Dns(String),
+    Uri(String),
+}
+
+impl CertificateName {
+    /// The kind that a configured name is of: a URI has a colon behind its scheme, and a DNS name has none.
+    pub(crate) fn configured(name: &str) -> Self {
+        if name.contains(':') { Self::Uri(name.to_owned()) } else { Self::Dns(name.to_owned()) }
+    }
+
+    fn is_empty(&self) -> bool {
+        let (Self::Dns(name) | Self::Uri(name)) = self;
+        name.is_empty()
+    }
 }
 
 impl Certificate {
     /// Reads DER; `None` if it is no certificate.
-    pub fn read(der: &[u8]) -> Option<Self> {
-        let mut to_sign = Der(Der(der).child(SEQUENCE)?).inner(SEQUENCE)?;
-        to_sign.skip_if(VERSION);
-        to_sign.skip(INTEGER)?; // its number
-        to_sign.skip(SEQUENCE)?; // how it is signed
-        to_sign.skip(SEQUENCE)?; // by whom
-        let mut validity = to_sign.inner(SEQUENCE)?;
-        validity.next()?;
-        let expires = time(validity.next()?)?;
-        let mut names = Vec::new();
-        common_names(to_sign.inner(SEQUENCE)?, &mut names)?;
-        to_sign.skip(SEQUENCE)?; // its key
-        while let Some((tag, content)) = to_sign.next() {
-            if tag == EXTENSIONS {
-                alternative_names(Der(content).inner(SEQUENCE)?, &mut names)?;
-            }
-        }
-        Some(Self { names, expires })
+    pub(crate) fn read(der: &[u8]) -> Option<Self> {
+        let certificate = parse(der)?;
+        let names = names(&certificate).into_iter().filter(|name| !name.is_empty()).collect();
+        Some(Self { names, expires: timestamp(certificate.validity().not_after) })
     }
 }
 
-const COMMON_NAME: &[u8] = &[0x55, 4, 3];
-const ALTERNATIVE_NAMES: &[u8] = &[0x55, 29, 17];
-
-fn common_names(mut subject: Der<'_>, names: &mut Vec<String>) -> Option<()> {
-    while let Some(mut attributes) = subject.inner(SET) {
-        while let Some(mut attribute) = attributes.inner(SEQUENCE) {
-            let (kind, (tag, value)) = (attribute.child(OBJECT)?, attribute.next()?);
-            if kind == COMMON_NAME && [UTF8, PRINTABLE, IA5].contains(&tag) {
-                names.extend(text(value));
-            }
-        }
-    }
-    Some(())
+fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
+    parse_x509_certificate(der).ok().map(|(_, certificate)| certificate)
 }
 
-fn alternative_names(mut extensions: Der<'_>, names: &mut Vec<String>) -> Option<()> {
-    while let Some(mut extension) = extensions.inner(SEQUENCE) {
-        let kind = extension.child(OBJECT)?;
-        extension.skip_if(BOOLEAN);
-        let mut content = extension.inner(OCTETS)?;
-        if kind != ALTERNATIVE_NAMES {
-            continue;
-        }
-        let mut alternatives = content.inner(SEQUENCE)?;
-        while let Some((tag, value)) = alternatives.next() {
-            if [DNS_NAME, URI].contains(&tag) {
-                names.extend(text(value));
-            }
-        }
-    }
-    Some(())
+fn common_names<'a>(name: &'a X509Name<'_>) -> impl Iterator<Item = &'a str> {
+    name.iter_common_name().filter_map(|attribute| attribute.as_str().ok())
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
-    String::from_utf8(bytes.to_vec()).ok().filter(|text| !text.is_empty())
+/// Alternative names that cannot be read, or stand there twice, name nobody; the certificate still ends when it says.
+fn names(certificate: &X509Certificate<'_>) -> Vec<CertificateName> {
+    match certificate.subject_alternative_name() {
+        Ok(Some(extension)) => extension.value.general_names.iter().filter_map(alternative_name).collect(),
+        Ok(None) => only_common_name(certificate.subject()).into_iter().collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn alternative_name(name: &GeneralName<'_>) -> Option<CertificateName> {
+    match name {
+        GeneralName::DNSName(name) => Some(CertificateName::Dns((*name).to_owned())),
+        GeneralName::URI(name) => Some(CertificateName::Uri((*name).to_owned())),
+        _ => None,
+    }
+}
+
+/// Of several, nobody knows which one the authority meant.
+fn only_common_name(subject: &X509Name<'_>) -> Option<CertificateName> {
+    let mut names = subject.iter_common_name();
+    let name = names.next()?.as_str().ok()?;
+    names.next().is_none().then(|| CertificateName::Dns(name.to_owned()))
+}
+
+fn timestamp(time: ASN1Time) -> Timestamp {
+    Timestamp::from_seconds(time.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        der::{GENERALIZED_TIME, UTC_TIME},
+        testing::{ALTERNATIVE_NAMES, Der, GENERALIZED_TIME, KEY_USAGE, UTC_TIME, row, value},
         *,
     };
 
-    /// A value with its tag and length.
-    pub(super) fn value(tag: u8, content: &[u8]) -> Vec<u8> {
-        let length = content.len();
-        let mut bytes = vec![tag];
-        if length < 0x80 {
-            bytes.push(u8::try_from(length).unwrap());
-        } else {
-            bytes.extend([0x82, u8::try_from(length >> 8).unwrap(), u8::try_from(length & 0xff).unwrap()]);
-        }
-        bytes.extend(content);
-        bytes
-    }
+    const DNS_NAME: u8 = 0x82;
+    const URI: u8 = 0x86;
+    const IP_ADDRESS: u8 = 0x87;
 
-    pub(super) fn row(tag: u8, values: &[Vec<u8>]) -> Vec<u8> {
-        value(tag, &values.concat())
-    }
-
-    fn certificate(expires: &[u8], common_name: &str, alternatives: &[Vec<u8>]) -> Vec<u8> {
-        let attribute = |kind: &[u8], name: &str| {
-            row(SET, &[row(SEQUENCE, &[value(OBJECT, kind), value(UTF8, name.as_bytes())])])
-        };
-        let validity = [value(UTC_TIME, b"260101000000Z"), value(UTC_TIME, expires)];
-        let names =
-            row(SEQUENCE, &[value(OBJECT, ALTERNATIVE_NAMES), value(OCTETS, &row(SEQUENCE, alternatives))]);
-        let usage =
-            row(SEQUENCE, &[value(OBJECT, &[0x55, 29, 15]), value(BOOLEAN, &[0xff]), value(OCTETS, &[3])]);
-        let to_sign = row(
-            SEQUENCE,
-            &[
-                value(VERSION, &value(INTEGER, &[2])),
-                value(INTEGER, &[7]),
-                row(SEQUENCE, &[]),
-                row(SEQUENCE, &[attribute(COMMON_NAME, "the authority")]),
-                row(SEQUENCE, &validity),
-                row(SEQUENCE, &[attribute(&[0x55, 4, 10], "a company"), attribute(COMMON_NAME, common_name)]),
-                row(SEQUENCE, &[]),
-                value(EXTENSIONS, &row(SEQUENCE, &[usage, names])),
-            ],
-        );
-        row(SEQUENCE, &[to_sign, row(SEQUENCE, &[])])
+    fn certificate(expires: &[u8], alternatives: &[Vec<u8>]) -> Vec<u8> {
+        let names = testing::extension(&ALTERNATIVE_NAMES, &row(testing::SEQUENCE, alternatives));
+        let usage = testing::extension(&KEY_USAGE, &value(testing::BIT_STRING, &[5, 0xa0]));
+        Der { expires: value(UTC_TIME, expires), extensions: vec![usage, names], ..Der::of("app") }
+            .certificate()
     }
 
     #[test]
     fn the_subjects_names_and_the_end_are_read() {
         let uri = format!("spiffe://example.org/{}", "x".repeat(200));
-        let alternatives =
-            [value(DNS_NAME, b"app.example.org"), value(0x87, &[127, 0, 0, 1]), value(URI, uri.as_bytes())];
-        let read = Certificate::read(&certificate(b"261231235959Z", "app", &alternatives)).unwrap();
-        assert_eq!(read.names, ["app".to_owned(), "app.example.org".to_owned(), uri]);
+        let alternatives = [
+            value(DNS_NAME, b"app.example.org"),
+            value(IP_ADDRESS, &[127, 0, 0, 1]),
+            value(DNS_NAME, b"\xff"),
+            value(DNS_NAME, b""),
+            value(URI, uri.as_bytes()),
+        ];
+        let read = Certificate::read(&certificate(b"261231235959Z", &alternatives)).unwrap();
+        let names = [CertificateName::Dns("app.example.org".to_owned()), CertificateName::Uri(uri)];
+        assert_eq!(read.names, names, "the common name does not count beside them");
         assert_eq!(read.expires.to_string(), "2026-12-31T23:59:59Z");
     }
 
     #[test]
+    fn alternative_names_that_cannot_be_read_name_nobody() {
+        let names = |content: &[u8]| testing::extension(&ALTERNATIVE_NAMES, content);
+        let good = names(&row(testing::SEQUENCE, &[value(DNS_NAME, b"app.example.org")]));
+        for extensions in [vec![names(&[1, 2, 3])], vec![good.clone(), good]] {
+            let read = Certificate::read(&Der { extensions, ..Der::of("app") }.certificate()).unwrap();
+            assert_eq!(read.names, []);
+        }
+    }
+
+    #[test]
+    fn a_common_name_counts_where_there_are_no_alternative_names_of_any_kind() {
+        let names = |extensions| {
+            Certificate::read(&Der { extensions, ..Der::of("app") }.certificate()).unwrap().names
+        };
+        assert_eq!(names(vec![]), [CertificateName::Dns("app".to_owned())]);
+        let address = row(testing::SEQUENCE, &[value(IP_ADDRESS, &[127, 0, 0, 1])]);
+        assert_eq!(names(vec![testing::extension(&ALTERNATIVE_NAMES, &address)]), []);
+        assert_eq!(names(vec![testing::extension(&ALTERNATIVE_NAMES, &row(testing::SEQUENCE, &[]))]), []);
+    }
+
+    #[test]
+    fn of_several_common_names_none_counts() {
+        for names in [&["evil", "operator"][..], &["app", "app"], &[]] {
+            let der = Der { name: testing::subject(names), ..Der::of("app") };
+            assert_eq!(Certificate::read(&der.certificate()).unwrap().names, [], "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_configured_name_is_a_uri_if_it_has_a_scheme() {
+        let dns = |name: &str| CertificateName::Dns(name.to_owned());
+        let uri = |name: &str| CertificateName::Uri(name.to_owned());
+        assert_eq!(CertificateName::configured("app.example.org"), dns("app.example.org"));
+        assert_eq!(CertificateName::configured("spiffe://x/app"), uri("spiffe://x/app"));
+        assert_eq!(CertificateName::configured("urn:x"), uri("urn:x"));
+    }
+
+    #[test]
     fn what_is_cut_short_is_no_certificate() {
-        let whole = certificate(b"261231235959Z", "app", &[value(DNS_NAME, b"app")]);
+        let whole = certificate(b"261231235959Z", &[value(DNS_NAME, b"app")]);
         for length in 0..whole.len() {
             assert_eq!(Certificate::read(&whole[..length]), None, "{length}");
         }
@@ -149,10 +172,23 @@ mod tests {
 
     #[test]
     fn years_have_two_digits_or_four() {
-        let read = |tag, text: &[u8]| time((tag, text)).map(|time| time.to_string());
-        assert_eq!(read(UTC_TIME, b"491231235959Z").unwrap(), "2049-12-31T23:59:59Z");
-        assert_eq!(read(GENERALIZED_TIME, b"20500101000000Z").unwrap(), "2050-01-01T00:00:00Z");
-        for (tag, text) in [(UTC_TIME, &b"26123123595"[..]), (UTF8, b"261231235959Z"), (UTC_TIME, b"aaZ")] {
+        let read = |tag, text: &[u8]| {
+            let expires = value(tag, text);
+            Certificate::read(&Der { expires, ..Der::of("app") }.certificate()).map(|read| read.expires)
+        };
+        let good = [
+            (UTC_TIME, &b"491231235959Z"[..], "2049-12-31T23:59:59Z"),
+            (UTC_TIME, b"500101000000Z", "1950-01-01T00:00:00Z"),
+            (GENERALIZED_TIME, b"20500101000000Z", "2050-01-01T00:00:00Z"),
+        ];
+        for (tag, text, expected) in good {
+            assert_eq!(read(tag, text).unwrap().to_string(), expected);
+        }
+        // RFC 5280: the certificate has no end that is known.
+        assert!(read(GENERALIZED_TIME, b"99991231235959Z").is_some());
+        for (tag, text) in
+            [(UTC_TIME, &b"26123123595"[..]), (testing::UTF8, b"261231235959Z"), (UTC_TIME, b"aaZ")]
+        {
             assert_eq!(read(tag, text), None);
         }
     }
@@ -161,7 +197,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, at: usize, byte: u8) {
             drop(Certificate::read(&bytes));
-            let mut altered = certificate(b"261231235959Z", "app", &[value(DNS_NAME, b"app")]);
+            let mut altered = certificate(b"261231235959Z", &[value(DNS_NAME, b"app")]);
             let place = at % altered.len();
             altered[place] = byte;
             drop(Certificate::read(&altered));

@@ -6,16 +6,16 @@ use std::{
     ops::RangeInclusive,
 };
 
-use super::{Fault, Invariant, Place, signed};
+use super::{Fault, Invariant, Location, signed};
 use crate::domain::{
-    record::{Record, RecordId},
+    billing::record::{Record, RecordId},
     time::Hour,
 };
 
 /// What is outstanding of each customer and dimension against what is found of it: under way, held, and carried in
 /// open buckets (I1). Series are named by a key that the caller chooses.
 #[derive(Debug, Default)]
-pub struct Balances(HashMap<Box<[u8]>, Balance>);
+pub(crate) struct Balances(HashMap<Box<[u8]>, Balance>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Balance {
@@ -24,12 +24,12 @@ struct Balance {
 }
 
 impl Balances {
-    pub fn outstanding(&mut self, series: &[u8], amount: i128) {
+    pub(crate) fn outstanding(&mut self, series: &[u8], amount: i128) {
         let balance = self.balance(series);
         balance.outstanding = balance.outstanding.saturating_add(amount);
     }
 
-    pub fn found(&mut self, series: &[u8], amount: u128) {
+    pub(crate) fn found(&mut self, series: &[u8], amount: u128) {
         if amount > 0 {
             let balance = self.balance(series);
             balance.found = balance.found.saturating_add(signed(amount));
@@ -40,8 +40,8 @@ impl Balances {
         self.0.entry(series.into()).or_default()
     }
 
-    /// Which series do not add up, with what they lack.
-    pub fn faults(&self) -> impl Iterator<Item = (&[u8], i128)> {
+    /// The series that do not add up, with what they lack.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = (&[u8], i128)> {
         self.0.iter().filter_map(|(series, Balance { outstanding, found })| {
             let missing = outstanding.saturating_sub(*found);
             (missing != 0).then_some((&**series, missing))
@@ -50,7 +50,8 @@ impl Balances {
 }
 
 /// Whether all that was acknowledged is somewhere (I1), by what the application and the books say of one series.
-pub fn conserved(place: &Place, acknowledged: u128, found: u128) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn conserved(place: &Location, acknowledged: u128, found: u128) -> Option<Fault> {
     (found < acknowledged).then(|| Fault {
         invariant: Invariant::Conservation,
         place: place.clone(),
@@ -60,7 +61,8 @@ pub fn conserved(place: &Place, acknowledged: u128, found: u128) -> Option<Fault
 }
 
 /// Whether what has just been acknowledged is on disk (I3).
-pub fn durable(place: &Place, acknowledged: u128, on_disk: u128) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn durable(place: &Location, acknowledged: u128, on_disk: u128) -> Option<Fault> {
     conserved(place, acknowledged, on_disk).map(|lost| Fault {
         invariant: Invariant::Durable,
         what: "usage was acknowledged, and is not on disk".to_owned(),
@@ -69,7 +71,8 @@ pub fn durable(place: &Place, acknowledged: u128, on_disk: u128) -> Option<Fault
 }
 
 /// Whether nothing was counted twice (I4), by what the application has offered at most.
-pub fn once(place: &Place, offered: u128, counted: u128) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn once(place: &Location, offered: u128, counted: u128) -> Option<Fault> {
     (counted > offered).then(|| Fault {
         invariant: Invariant::Once,
         place: place.clone(),
@@ -80,18 +83,18 @@ pub fn once(place: &Place, offered: u128, counted: u128) -> Option<Fault> {
 
 /// Whether every record is somewhere, and in one place only (I5). Takes records in the order of their numbers.
 #[derive(Debug)]
-pub struct Numbers {
+pub(crate) struct RecordSequence {
     /// Receipts up to this record may have been dropped.
     dropped_through: RecordId,
     last: RecordId,
 }
 
-impl Numbers {
-    pub const fn new(dropped_through: RecordId) -> Self {
+impl RecordSequence {
+    pub(crate) const fn new(dropped_through: RecordId) -> Self {
         Self { dropped_through, last: dropped_through }
     }
 
-    pub fn next(&mut self, id: RecordId) -> Option<Fault> {
+    pub(crate) fn next(&mut self, id: RecordId) -> Option<Fault> {
         if id <= self.dropped_through {
             return None;
         }
@@ -106,7 +109,7 @@ impl Numbers {
     }
 
     /// There are no more; `next_record` is the number of the next one to be sealed.
-    pub fn end(&mut self, next_record: RecordId) -> Option<Fault> {
+    pub(crate) fn end(&mut self, next_record: RecordId) -> Option<Fault> {
         let last = next_record.0.saturating_sub(1);
         if self.last.0 > last {
             return Some(lost_track(self.last, "a record has a number that is yet to be given"));
@@ -127,13 +130,18 @@ fn missing(numbers: RangeInclusive<u64>) -> Fault {
 }
 
 fn lost_track(id: RecordId, what: &str) -> Fault {
-    Fault { invariant: Invariant::NoExitButTwo, place: Place::number(id), amount: 0, what: what.to_owned() }
+    Fault {
+        invariant: Invariant::OnlyKnownExits,
+        place: Location::number(id),
+        amount: 0,
+        what: what.to_owned(),
+    }
 }
 
 /// Whether each slot has one record (I6). Beyond a bound the oldest hours are forgotten: records of one hour are sealed
 /// close to each other.
 #[derive(Debug, Default)]
-pub struct Slots {
+pub(crate) struct Slots {
     by_hour: BTreeMap<Hour, HashMap<u128, RecordId>>,
     taken: usize,
 }
@@ -142,7 +150,7 @@ pub struct Slots {
 const MAX_SLOTS: usize = if cfg!(test) { 100 } else { 1 << 18 };
 
 impl Slots {
-    pub fn next(&mut self, record: &Record) -> Option<Fault> {
+    pub(crate) fn next(&mut self, record: &Record) -> Option<Fault> {
         let slots = self.by_hour.entry(record.hour).or_default();
         let fault = match slots.entry(slot_hash(record)) {
             Entry::Vacant(slot) => {
@@ -152,7 +160,7 @@ impl Slots {
             }
             Entry::Occupied(taken) => Some(Fault {
                 invariant: Invariant::OneSlot,
-                place: Place::from(record),
+                place: Location::from(record),
                 amount: signed(record.amounts.billed).saturating_neg(),
                 what: format!("record {} has the same slot", taken.get()),
             }),
@@ -178,7 +186,7 @@ fn slot_hash(record: &Record) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::record::tests::sample;
+    use crate::domain::billing::record::tests::sample;
 
     #[test]
     fn what_is_outstanding_must_be_found() {
@@ -195,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_is_there_and_no_more_than_was_offered() {
-        let place = Place::series("p", "c", "d");
+        let place = Location::series("p", "c", "d");
         assert_eq!((durable(&place, 5, 5), once(&place, 7, 7)), (None, None));
         let lost = [conserved(&place, 5, 3), durable(&place, 5, 3)].map(Option::unwrap);
         assert_ne!(lost[0].what, lost[1].what);
@@ -206,13 +214,13 @@ mod tests {
         assert_eq!(once(&place, 7, 8).unwrap().amount, -1);
     }
 
-    fn faults(numbers: &mut Numbers, ids: &[u64]) -> Vec<String> {
+    fn faults(numbers: &mut RecordSequence, ids: &[u64]) -> Vec<String> {
         ids.iter().filter_map(|id| numbers.next(RecordId(*id))).map(|fault| fault.to_string()).collect()
     }
 
     #[test]
     fn every_record_is_in_one_place() {
-        let mut numbers = Numbers::new(RecordId(0));
+        let mut numbers = RecordSequence::new(RecordId(0));
         assert_eq!(faults(&mut numbers, &[1, 2, 3]), Vec::<String>::new());
         assert_eq!(numbers.end(RecordId(4)), None);
         assert_eq!(faults(&mut numbers, &[3, 4]), ["I5: a record is in two places, record 3"]);
@@ -230,10 +238,10 @@ mod tests {
 
     #[test]
     fn what_was_dropped_for_its_age_is_not_missing() {
-        let mut numbers = Numbers::new(RecordId(7));
+        let mut numbers = RecordSequence::new(RecordId(7));
         assert_eq!(faults(&mut numbers, &[3, 8, 9]), Vec::<String>::new(), "3 is still held");
         assert_eq!(numbers.end(RecordId(10)), None);
-        assert_eq!(Numbers::new(RecordId(7)).end(RecordId(8)), None);
+        assert_eq!(RecordSequence::new(RecordId(7)).end(RecordId(8)), None);
     }
 
     #[test]

@@ -2,53 +2,54 @@
 
 use std::collections::HashMap;
 
-use super::{Fault, Invariant, Place, signed};
+use super::{Fault, Invariant, Location, signed};
 use crate::domain::{
-    bucket::{Bucket, MAX_TOTAL},
-    record::Record,
+    billing::record::Record,
     time::Hour,
+    usage::bucket::{Bucket, MAX_TOTAL},
 };
 
 /// Up to which hour customers are sealed.
 #[derive(Debug, Default)]
-pub struct Watermarks {
-    /// The agent's.
+pub(crate) struct SealedHours {
+    /// The watermark: all customers' hours up to it are sealed.
     pub all: Hour,
     /// While the watermark's hour is being sealed, the customer (product, key) up to which it is done.
+    #[expect(clippy::option_option, reason = "not begun, begun, or done up to a customer")]
     pub unfinished: Option<Option<(String, String)>>,
-    /// Of customers that were sealed on their own.
+    /// The last sealed hour of each customer that was sealed on its own.
     pub own: HashMap<(String, String), Hour>,
 }
 
 /// An open bucket and where it is.
 #[derive(Clone, Copy, Debug)]
-pub struct OpenBucket<'a> {
+pub(crate) struct OpenBucket<'a> {
     pub hour: Hour,
     pub product: &'a str,
     pub customer: &'a str,
     pub dimension: &'a str,
     pub bucket: &'a Bucket,
-    /// What of it has tags.
+    /// The part of the bucket that has tags, in base units.
     pub tagged: u128,
 }
 
-impl Watermarks {
+impl SealedHours {
     /// Whether a record's hour is sealed (I7, and I8 for a claim to zero).
-    pub fn record(&self, record: &Record) -> Option<Fault> {
+    pub(crate) fn record(&self, record: &Record) -> Option<Fault> {
         let own = self.own_of(&record.product, &record.customer);
         let is_sealed = record.hour <= self.all || own.is_some_and(|own| record.hour <= own);
         let invariant =
             if record.bills_something() { Invariant::InTheWindow } else { Invariant::ZeroIsAClaim };
         (!is_sealed).then(|| Fault {
             invariant,
-            place: Place::from(record),
+            place: Location::from(record),
             amount: signed(record.amounts.billed),
             what: "a record of an hour that is not sealed".to_owned(),
         })
     }
 
     /// Whether a bucket's hour is open still: after the seal, no one would ever bill it (I8).
-    pub fn bucket(&self, open: &OpenBucket<'_>) -> Option<Fault> {
+    pub(crate) fn bucket(&self, open: &OpenBucket<'_>) -> Option<Fault> {
         let own = self.own_of(open.product, open.customer);
         let is_sealed = self.is_past(open) || own.is_some_and(|own| open.hour <= own);
         is_sealed.then(|| Fault {
@@ -78,12 +79,12 @@ impl Watermarks {
 }
 
 impl OpenBucket<'_> {
-    pub fn place(&self) -> Place {
-        Place { hour: Some(self.hour), ..Place::series(self.product, self.customer, self.dimension) }
+    pub(crate) fn place(&self) -> Location {
+        Location { hour: Some(self.hour), ..Location::series(self.product, self.customer, self.dimension) }
     }
 
     /// Whether its tagged parts fit into it (I1) and its usage below the limit (I9).
-    pub fn faults(&self) -> Vec<Fault> {
+    pub(crate) fn faults(&self) -> Vec<Fault> {
         let fault = |invariant, amount, what: &str| Fault {
             invariant,
             place: self.place(),
@@ -104,10 +105,10 @@ impl OpenBucket<'_> {
 }
 
 /// Whether there is no more of something than its limit allows (I9).
-pub fn within(limit: &str, most: u64, found: u64) -> Option<Fault> {
+pub(crate) fn within(limit: &str, most: u64, found: u64) -> Option<Fault> {
     (found > most).then(|| Fault {
         invariant: Invariant::Bounded,
-        place: Place::default(),
+        place: Location::default(),
         amount: 0,
         what: format!("{limit} is {most}, and there are {found}"),
     })
@@ -117,9 +118,9 @@ pub fn within(limit: &str, most: u64, found: u64) -> Option<Fault> {
 mod tests {
     use super::*;
     use crate::domain::{
-        bucket::Usage,
+        billing::record::{Amounts, tests::sample},
         product::Aggregate,
-        record::{Amounts, tests::sample},
+        usage::bucket::Usage,
     };
 
     const SEALED: Hour = Hour::from_index(100);
@@ -132,8 +133,8 @@ mod tests {
         OpenBucket { hour, product: "prod", customer, dimension: "requests", bucket, tagged: 0 }
     }
 
-    fn watermarks() -> Watermarks {
-        Watermarks { all: SEALED, ..Watermarks::default() }
+    fn watermarks() -> SealedHours {
+        SealedHours { all: SEALED, ..SealedHours::default() }
     }
 
     #[test]
@@ -146,14 +147,14 @@ mod tests {
         assert_eq!(watermarks.record(&zero).unwrap().invariant, Invariant::ZeroIsAClaim);
         assert_eq!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)), None);
         let left = watermarks.bucket(&open(SEALED, "acme", &bucket)).unwrap();
-        let place = Place { hour: Some(SEALED), ..Place::series("prod", "acme", "requests") };
+        let place = Location { hour: Some(SEALED), ..Location::series("prod", "acme", "requests") };
         assert_eq!((left.amount, left.place), (7, place));
     }
 
     #[test]
     fn a_customer_that_was_sealed_on_its_own_is_further() {
         let own = HashMap::from([(("prod".to_owned(), "acme".to_owned()), SEALED.next())]);
-        let (watermarks, bucket) = (Watermarks { own, ..watermarks() }, bucket_of(7));
+        let (watermarks, bucket) = (SealedHours { own, ..watermarks() }, bucket_of(7));
         assert_eq!(watermarks.record(&Record { hour: SEALED.next(), ..sample(1) }), None);
         assert!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)).is_some());
         assert_eq!(watermarks.bucket(&open(SEALED.next(), "other", &bucket)), None);
@@ -162,7 +163,7 @@ mod tests {
     #[test]
     fn a_seal_under_way_leaves_the_customers_that_come_later() {
         let bucket = bucket_of(7);
-        let under_way = |done| Watermarks { unfinished: Some(done), ..watermarks() };
+        let under_way = |done| SealedHours { unfinished: Some(done), ..watermarks() };
         assert_eq!(under_way(None).bucket(&open(SEALED, "acme", &bucket)), None);
         let done = under_way(Some(("prod".to_owned(), "b".to_owned())));
         assert!(done.bucket(&open(SEALED, "b", &bucket)).is_some());

@@ -1,20 +1,18 @@
 //! What must be true of a record by itself, and of a call.
 
-use super::{Fault, Invariant, Place, signed};
-use crate::domain::{
-    batch::Batch,
-    record::{Amounts, Record},
-    time::Timestamp,
-};
+use super::{Fault, Invariant, Location, signed};
+use crate::domain::billing::record::{Amounts, Record};
+#[cfg(test)]
+use crate::domain::{billing::batch::Batch, time::Timestamp};
 
 /// AWS's limit for one record.
 const MAX_ALLOCATIONS: usize = 2500;
 
-/// Whether a record adds up (I1), and stays within AWS's limits (I9).
-pub fn record(record: &Record) -> Vec<Fault> {
+/// Whether a record adds up (I1), as do its allocations (I10), and stays within AWS's limits (I9).
+pub(crate) fn record(record: &Record) -> Vec<Fault> {
     let fault = |invariant, amount, what: &str| Fault {
         invariant,
-        place: Place::from(record),
+        place: Location::from(record),
         amount,
         what: what.to_owned(),
     };
@@ -32,7 +30,11 @@ pub fn record(record: &Record) -> Vec<Fault> {
     });
     if !record.allocations.is_empty() && (micros, parts) != (record.quantity.micros(), *billed) {
         let missing = signed(*billed).saturating_sub(signed(parts));
-        faults.push(fault(Invariant::Conservation, missing, "a record's allocations do not add up to it"));
+        faults.push(fault(
+            Invariant::WholeAllocations,
+            missing,
+            "a record's allocations do not add up to it",
+        ));
     }
     if (*billed == 0) != record.quantity.is_zero() {
         faults.push(fault(Invariant::Conservation, signed(*billed), "a quantity is not what is billed"));
@@ -44,23 +46,25 @@ pub fn record(record: &Record) -> Vec<Fault> {
 }
 
 /// Whether a record is what it was (I2).
-pub fn unchanged(before: &Record, after: &Record) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn unchanged(before: &Record, after: &Record) -> Option<Fault> {
     let change = signed(before.amounts.billed).saturating_sub(signed(after.amounts.billed));
     (before != after).then(|| Fault {
         invariant: Invariant::Frozen,
-        place: Place::from(after),
+        place: Location::from(after),
         amount: change,
         what: "a record has changed".to_owned(),
     })
 }
 
 /// Whether records may share a call: one product, one kind of identity, no slot twice, within AWS's limits (I6).
-pub fn call<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Fault> {
+#[cfg(test)]
+pub(crate) fn call<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Fault> {
     let mut batch = Batch::default();
     let misfits = records.into_iter().filter(|record| !batch.admit(record));
     let fault = |record: &Record| Fault {
         invariant: Invariant::OneSlot,
-        place: Place::from(record),
+        place: Location::from(record),
         amount: signed(record.amounts.billed),
         what: "a record is in a call that it may not be in".to_owned(),
     };
@@ -69,19 +73,22 @@ pub fn call<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Fault> {
 
 /// Whether a record that is sealed or sent at `now` is of an hour that is over (I7). Only that of a closing customer need
 /// not be.
-pub fn after_its_hour(record: &Record, now: Timestamp) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn after_its_hour(record: &Record, now: Timestamp) -> Option<Fault> {
     (now < record.hour.end()).then(|| out_of_window(record, "a record of an hour that is not over"))
 }
 
 /// Whether a record that is sent at `now` is in time (I7).
-pub fn before_its_deadline(record: &Record, deadline: Timestamp, now: Timestamp) -> Option<Fault> {
+#[cfg(test)]
+pub(crate) fn before_its_deadline(record: &Record, deadline: Timestamp, now: Timestamp) -> Option<Fault> {
     (now >= deadline).then(|| out_of_window(record, "a record was sent past its deadline"))
 }
 
+#[cfg(test)]
 fn out_of_window(record: &Record, what: &str) -> Fault {
     Fault {
         invariant: Invariant::InTheWindow,
-        place: Place::from(record),
+        place: Location::from(record),
         amount: signed(record.amounts.billed),
         what: what.to_owned(),
     }
@@ -91,8 +98,8 @@ fn out_of_window(record: &Record, what: &str) -> Fault {
 mod tests {
     use super::*;
     use crate::domain::{
-        quantity::Quantity,
-        record::{Allocation, tests::sample},
+        billing::record::{Allocation, tests::sample},
+        usage::quantity::Quantity,
     };
 
     fn found(faults: &[Fault]) -> Vec<(Invariant, i128)> {
@@ -125,9 +132,9 @@ mod tests {
         split.allocations = vec![part("2", 2), part("3", 3)];
         assert_eq!(record(&split), []);
         split.allocations[1] = part("2", 2);
-        assert_eq!(found(&record(&split)), [(Invariant::Conservation, 1)]);
+        assert_eq!(found(&record(&split)), [(Invariant::WholeAllocations, 1)]);
         split.allocations[1] = part("3", 2);
-        assert_eq!(found(&record(&split)), [(Invariant::Conservation, 1)]);
+        assert_eq!(found(&record(&split)), [(Invariant::WholeAllocations, 1)]);
     }
 
     #[test]
@@ -158,10 +165,10 @@ mod tests {
         let fault = unchanged(&sample(1), &other).unwrap();
         assert_eq!(
             fault.place,
-            Place {
+            Location {
                 hour: Some(other.hour),
                 record: Some(other.id),
-                ..Place::series("prod", "acme", "requests")
+                ..Location::series("prod", "acme", "requests")
             }
         );
         let less = Record { amounts: Amounts { billed: 3, ..sample(1).amounts }, ..sample(1) };

@@ -6,17 +6,17 @@ mod tests;
 use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    quantity::Quantity,
-    record::RecordId,
+    billing::record::RecordId,
     time::{Hour, Timestamp},
+    usage::quantity::Quantity,
 };
 
-/// So late may an acceptance show in CloudTrail.
-pub const CLOUDTRAIL_DELAY: Duration = Duration::from_mins(15);
+/// How late an acceptance may show in CloudTrail.
+pub(crate) const CLOUDTRAIL_DELAY: Duration = Duration::from_mins(15);
 
 /// A record of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerLine {
+pub(crate) struct LedgerLine {
     pub id: RecordId,
     pub product: Arc<str>,
     pub customer: Arc<str>,
@@ -24,12 +24,12 @@ pub struct LedgerLine {
     pub dimension: Arc<str>,
     pub hour: Hour,
     pub quantity: Quantity,
-    pub standing: Standing,
+    pub state: LineState,
 }
 
 /// Whom AWS bills, as far as it makes two records one slot or two.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Buyer {
+pub(crate) enum Buyer {
     /// A license is of one account and one product.
     License(Arc<str>),
     Account {
@@ -44,26 +44,29 @@ pub enum Buyer {
 
 /// What became of a record, as the ledger has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum LineState {
     /// The receipt is empty when the acceptance was inferred.
     Accepted {
         receipt: Arc<str>,
         at: Timestamp,
     },
     Pending,
-    Held,
+    /// In conflict when AWS has called it a duplicate of what this agent did not send.
+    Held {
+        in_conflict: bool,
+    },
     RolledForward,
     Carried,
     WrittenOff,
     Expired,
 }
 
-impl Standing {
-    pub fn receipt(&self) -> Option<&Arc<str>> {
+impl LineState {
+    pub(crate) fn receipt(&self) -> Option<&Arc<str>> {
         match self {
             Self::Accepted { receipt, .. } => Some(receipt),
             Self::Pending
-            | Self::Held
+            | Self::Held { .. }
             | Self::RolledForward
             | Self::Carried
             | Self::WrittenOff
@@ -74,7 +77,7 @@ impl Standing {
 
 /// A record that AWS answered with Success. What CloudTrail does not tell is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TrailLine {
+pub(crate) struct TrailLine {
     pub hour: Hour,
     pub product: Arc<str>,
     pub account_id: Arc<str>,
@@ -86,6 +89,17 @@ pub struct TrailLine {
     pub quantity: Quantity,
     /// When AWS answered.
     pub at: Timestamp,
+    pub sender: Sender,
+}
+
+/// Who made the call, in CloudTrail's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Sender {
+    /// The role or user, with the name of the session.
+    pub arn: Arc<str>,
+    pub address: Arc<str>,
+    /// The program's own word.
+    pub user_agent: Arc<str>,
 }
 
 impl TrailLine {
@@ -105,9 +119,9 @@ impl TrailLine {
             .collect()
     }
 
-    /// Whether both say the same, at whatever time: AWS answers a repeated record with the same receipt.
+    /// Whether both say the same, at whatever time and to whomever: AWS answers a repeated record with the same receipt.
     fn repeats(&self, other: &Self) -> bool {
-        (Self { at: other.at, ..self.clone() }) == *other
+        (Self { at: other.at, sender: other.sender.clone(), ..self.clone() }) == *other
     }
 
     fn is_slot_of(&self, record: &LedgerLine) -> bool {
@@ -119,11 +133,13 @@ impl TrailLine {
 
 /// The dangerous ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// AWS accepted one slot under a second receipt.
     AcceptedTwice,
     /// AWS accepted a record that is not accepted in the ledger.
     NotAcceptedHere,
+    /// AWS keeps what another reporter sent for the slot of a record that is not accepted in the ledger.
+    Conflict,
     /// AWS accepted a record that the ledger does not have.
     NotInLedger,
     DifferentQuantity,
@@ -137,10 +153,11 @@ pub enum Finding {
 }
 
 impl Finding {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::AcceptedTwice => "accepted_twice",
             Self::NotAcceptedHere => "not_accepted_here",
+            Self::Conflict => "conflict",
             Self::NotInLedger => "not_in_ledger",
             Self::DifferentQuantity => "different_quantity",
             Self::DifferentSlot => "different_slot",
@@ -151,27 +168,29 @@ impl Finding {
     }
 
     /// Whether time alone may mend it.
-    pub const fn may_pass(self) -> bool {
+    pub(crate) const fn may_pass(self) -> bool {
         matches!(self, Self::NotInCloudTrailYet)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference<'a> {
+pub(crate) struct Difference<'a> {
     pub finding: Finding,
     pub ours: Option<&'a LedgerLine>,
     pub theirs: Option<&'a TrailLine>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     pub matched: u64,
-    /// By finding, then by hour.
+    /// Who sent the records that match, and how many.
+    pub senders: BTreeMap<&'a Sender, u64>,
+    /// The differences, ordered by finding and then by hour.
     pub differences: Vec<Difference<'a>>,
 }
 
 /// Pairs what has the same receipt first, then what has the same slot; what is left has no counterpart.
-pub fn reconcile<'a>(ledger: &'a [LedgerLine], trail: &'a [TrailLine], now: Timestamp) -> Report<'a> {
+pub(crate) fn reconcile<'a>(ledger: &'a [LedgerLine], trail: &'a [TrailLine], now: Timestamp) -> Report<'a> {
     let entries: Vec<Entry<'a>> =
         ledger.iter().map(|line| Entry { line, is_paired: Cell::new(false) }).collect();
     let index = Index::new(&entries);
@@ -183,6 +202,8 @@ pub fn reconcile<'a>(ledger: &'a [LedgerLine], trail: &'a [TrailLine], now: Time
             None => unpaired.push(line),
         }
     }
+    // What the ledger itself may have sent comes first, so that an acceptance beside it is the second one.
+    unpaired.sort_by_cached_key(|line| !index.has_amount(line));
     for line in unpaired {
         report.place(&index.in_slot(line), line);
     }
@@ -217,7 +238,7 @@ impl<'e, 'a> Index<'e, 'a> {
     fn new(entries: &'e [Entry<'a>]) -> Self {
         let mut index = Self { by_receipt: BTreeMap::new(), by_slot: BTreeMap::new() };
         for entry in entries {
-            if let Some(receipt) = entry.line.standing.receipt().filter(|receipt| !receipt.is_empty()) {
+            if let Some(receipt) = entry.line.state.receipt().filter(|receipt| !receipt.is_empty()) {
                 index.by_receipt.entry(receipt).or_insert(entry);
             }
             let slot = (&entry.line.buyer, &*entry.line.dimension, entry.line.hour);
@@ -234,6 +255,11 @@ impl<'e, 'a> Index<'e, 'a> {
         let entries = |buyer: &Buyer| self.by_slot.get(&(buyer, &*line.dimension, line.hour)).cloned();
         line.buyers().iter().filter_map(entries).flatten().collect()
     }
+
+    /// Whether a record of the line's slot has the line's quantity.
+    fn has_amount(&self, line: &TrailLine) -> bool {
+        self.in_slot(line).iter().any(|entry| entry.line.quantity == line.quantity)
+    }
 }
 
 impl<'a> Report<'a> {
@@ -247,12 +273,14 @@ impl<'a> Report<'a> {
             self.differ(Finding::DifferentQuantity, Some(ours), Some(theirs));
         } else {
             self.matched = self.matched.saturating_add(1);
+            let records = self.senders.entry(&theirs.sender).or_default();
+            *records = records.saturating_add(1);
         }
     }
 
-    /// Finds a place for a line whose receipt the ledger does not have.
+    /// Finds a place for a line whose receipt the ledger does not have. A slot has one record.
     fn place(&mut self, slot: &[&Entry<'a>], theirs: &'a TrailLine) {
-        let accepted = || slot.iter().filter_map(|entry| Some((*entry, entry.line.standing.receipt()?)));
+        let accepted = || slot.iter().filter_map(|entry| Some((*entry, entry.line.state.receipt()?)));
         if let Some((entry, receipt)) = accepted().find(|(entry, _)| !entry.is_paired.get()) {
             if receipt.is_empty() || theirs.receipt.is_empty() {
                 self.pair(entry, theirs);
@@ -263,15 +291,29 @@ impl<'a> Report<'a> {
         } else if let Some((entry, _)) = accepted().next() {
             self.differ(Finding::AcceptedTwice, Some(entry.line), Some(theirs));
         } else if let Some(entry) = slot.first() {
-            self.differ(Finding::NotAcceptedHere, Some(entry.line), Some(theirs));
+            self.find_unaccepted(entry, theirs);
         } else {
             self.differ(Finding::NotInLedger, None, Some(theirs));
         }
     }
 
+    /// Tells an acceptance that the ledger does not know of from one of another reporter. AWS keeps the first quantity of
+    /// a slot, so that another one is never the record's own; and what was called a duplicate is not its own either.
+    fn find_unaccepted(&mut self, entry: &Entry<'a>, theirs: &'a TrailLine) {
+        let ours = entry.line;
+        let is_of_other =
+            ours.quantity != theirs.quantity || ours.state == LineState::Held { in_conflict: true };
+        let finding = match (entry.is_paired.replace(true), is_of_other) {
+            (true, _) => Finding::AcceptedTwice,
+            (false, true) => Finding::Conflict,
+            (false, false) => Finding::NotAcceptedHere,
+        };
+        self.differ(finding, Some(ours), Some(theirs));
+    }
+
     /// Notes what CloudTrail lacks.
     fn miss(&mut self, ours: &'a LedgerLine, now: Timestamp) {
-        let Standing::Accepted { at, .. } = ours.standing else { return };
+        let LineState::Accepted { at, .. } = ours.state else { return };
         let is_recent = now.since(at) < CLOUDTRAIL_DELAY;
         let finding = if is_recent { Finding::NotInCloudTrailYet } else { Finding::NotInCloudTrail };
         self.differ(finding, Some(ours), None);
@@ -283,7 +325,7 @@ impl<'a> Report<'a> {
 }
 
 impl Difference<'_> {
-    pub fn hour(&self) -> Option<Hour> {
+    pub(crate) fn hour(&self) -> Option<Hour> {
         self.ours.map(|line| line.hour).or_else(|| Some(self.theirs?.hour))
     }
 }

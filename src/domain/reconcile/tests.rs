@@ -28,15 +28,16 @@ fn identity(number: u32) -> (Buyer, [Arc<str>; 4]) {
 /// Records of distinct slots; `kind` 0 is accepted with a receipt, 1 presumed without one.
 fn ledger_line(slot: u32, quantity: u64, kind: u8) -> LedgerLine {
     let at = Timestamp::from_seconds(1_000_000);
-    let standing = match kind {
-        0 => Standing::Accepted { receipt: format!("receipt-{slot}").into(), at },
-        1 => Standing::Accepted { receipt: "".into(), at },
-        2 => Standing::Pending,
-        3 => Standing::Held,
-        4 => Standing::RolledForward,
-        5 => Standing::Carried,
-        6 => Standing::WrittenOff,
-        _ => Standing::Expired,
+    let state = match kind {
+        0 => LineState::Accepted { receipt: format!("receipt-{slot}").into(), at },
+        1 => LineState::Accepted { receipt: "".into(), at },
+        2 => LineState::Pending,
+        3 => LineState::Held { in_conflict: false },
+        4 => LineState::RolledForward,
+        5 => LineState::Carried,
+        6 => LineState::WrittenOff,
+        7 => LineState::Expired,
+        _ => LineState::Held { in_conflict: true },
     };
     LedgerLine {
         id: RecordId(slot.into()),
@@ -46,7 +47,7 @@ fn ledger_line(slot: u32, quantity: u64, kind: u8) -> LedgerLine {
         dimension: if slot.is_multiple_of(2) { "a" } else { "b" }.into(),
         hour: Hour::from_index(498_000 + slot / 12),
         quantity: Quantity::from_micros(quantity).unwrap(),
-        standing,
+        state,
     }
 }
 
@@ -65,11 +66,16 @@ fn trail_line(record: &LedgerLine) -> TrailLine {
         receipt: format!("receipt-{slot}").into(),
         quantity: record.quantity,
         at: Timestamp::from_seconds(999_999),
+        sender: sender("tallyman"),
     }
 }
 
+fn sender(name: &str) -> Sender {
+    Sender { arn: format!("arn:{name}").into(), address: "192.0.2.1".into(), user_agent: name.into() }
+}
+
 fn is_accepted(record: &LedgerLine) -> bool {
-    matches!(record.standing, Standing::Accepted { .. })
+    matches!(record.state, LineState::Accepted { .. })
 }
 
 fn findings(report: &Report<'_>) -> Vec<(Finding, Option<RecordId>)> {
@@ -97,7 +103,7 @@ prop_compose! {
         // Calls that are repeated, in files that are not in order.
         for second in 0..again {
             let line = trail[0].clone();
-            trail.insert(0, TrailLine { at: Timestamp::from_seconds(second), ..line });
+            trail.insert(0, TrailLine { at: Timestamp::from_seconds(second), sender: sender("again"), ..line });
         }
         trail.reverse();
         (ledger, trail, chosen)
@@ -110,7 +116,7 @@ fn chosen_record(ledger: &[LedgerLine], chosen: usize) -> usize {
 }
 
 fn has_receipt(record: &LedgerLine) -> bool {
-    matches!(&record.standing, Standing::Accepted { receipt, .. } if !receipt.is_empty())
+    matches!(&record.state, LineState::Accepted { receipt, .. } if !receipt.is_empty())
 }
 
 proptest! {
@@ -151,7 +157,7 @@ proptest! {
     fn another_receipt_is_found_alone((mut ledger, trail, chosen) in pairs()) {
         let at = chosen_record(&ledger, chosen);
         prop_assume!(has_receipt(&ledger[at]));
-        ledger[at].standing = Standing::Accepted { receipt: "other".into(), at: Timestamp::default() };
+        ledger[at].state = LineState::Accepted { receipt: "other".into(), at: Timestamp::default() };
         let report = reconcile(&ledger, &trail, now());
         prop_assert_eq!(findings(&report), [(Finding::DifferentReceipt, Some(ledger[at].id))]);
     }
@@ -159,7 +165,7 @@ proptest! {
     #[test]
     fn a_record_that_is_not_accepted_here_is_found_alone((mut ledger, trail, chosen) in pairs(), kind in 2..8_u8) {
         let at = chosen_record(&ledger, chosen);
-        ledger[at].standing = ledger_line(0, 0, kind).standing;
+        ledger[at].state = ledger_line(0, 0, kind).state;
         let report = reconcile(&ledger, &trail, now());
         prop_assert_eq!(findings(&report), [(Finding::NotAcceptedHere, Some(ledger[at].id))]);
     }
@@ -189,6 +195,55 @@ proptest! {
         trail.push(TrailLine { receipt: "second".into(), region, ..trail_line(record) });
         let report = reconcile(&ledger, &trail, now());
         prop_assert_eq!(findings(&report), [(Finding::AcceptedTwice, Some(record.id))]);
+    }
+}
+
+#[test]
+fn another_amount_in_the_slot_of_a_record_that_is_not_accepted_is_of_another_reporter() {
+    for kind in 2..=8 {
+        let ledger = [ledger_line(1, 7, kind)];
+        let other = TrailLine { quantity: Quantity::from_micros(99).unwrap(), ..trail_line(&ledger[0]) };
+        let report = reconcile(&ledger, std::slice::from_ref(&other), now());
+        assert_eq!(findings(&report), [(Finding::Conflict, Some(RecordId(1)))], "{kind}");
+        assert_eq!(report.differences[0].theirs.map(|line| &line.sender), Some(&other.sender));
+    }
+}
+
+/// Whether AWS calls an identical record of someone else a duplicate is not known for sure.
+#[test]
+fn a_record_that_aws_called_a_duplicate_is_in_conflict_also_with_the_same_amount() {
+    let ledger = [ledger_line(1, 7, 8)];
+    let report_of = |trail: &[TrailLine]| findings(&reconcile(&ledger, trail, now()));
+    assert_eq!(report_of(&[trail_line(&ledger[0])]), [(Finding::Conflict, Some(RecordId(1)))]);
+    assert_eq!(report_of(&[]), []);
+}
+
+#[test]
+fn a_slot_that_is_billed_twice_beside_a_record_that_is_not_accepted_is_no_conflict() {
+    let ledger = [ledger_line(1, 7, 3)];
+    let own = trail_line(&ledger[0]);
+    let other = TrailLine {
+        receipt: "another".into(),
+        quantity: Quantity::from_micros(1).unwrap(),
+        region: "eu-west-1".into(),
+        ..own.clone()
+    };
+    let expected =
+        [(Finding::AcceptedTwice, Some(RecordId(1))), (Finding::NotAcceptedHere, Some(RecordId(1)))];
+    for trail in [[own.clone(), other.clone()], [other, own]] {
+        assert_eq!(findings(&reconcile(&ledger, &trail, now())), expected);
+    }
+}
+
+#[test]
+fn of_calls_that_say_the_same_the_first_one_is_told() {
+    let unknown = trail_line(&ledger_line(1, 7, 0));
+    let later =
+        TrailLine { at: Timestamp::from_seconds(1_000_007), sender: sender("later"), ..unknown.clone() };
+    for trail in [[unknown.clone(), later.clone()], [later, unknown]] {
+        let report = reconcile(&[], &trail, now());
+        let senders: Vec<_> = report.differences.iter().map(|it| it.theirs.unwrap().sender.clone()).collect();
+        assert_eq!(senders, [sender("tallyman")]);
     }
 }
 

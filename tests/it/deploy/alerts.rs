@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tallyman::{base::clock::ClockSpec, faces::sandbox::Faults};
+use tallyman::internals::{ClockSpec, Faults};
 use tonic::Code;
 
 use super::passes;
@@ -62,6 +62,10 @@ fn faults(faults: Value) -> Faults {
 }
 
 /// Half an hour passes in each real second. Far from any real time.
+fn real_time() -> ClockSpec {
+    clock_at(&jiff::Timestamp::now().to_string(), 1.0)
+}
+
 fn half_hours() -> ClockSpec {
     clock_at("2071-11-22T10:30:00Z", 1800.0)
 }
@@ -168,7 +172,8 @@ async fn an_hour_that_nobody_seals_fires_the_deadlines_though_no_record_waits() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_for_which_there_is_no_room_fire() {
-    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let (sandbox, _tasks) = sandbox(real_time(), Faults::default()).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), None);
     home.set("LIMITS__MAX_PENDING_EVENTS", "50");
     let _agent = home.start().await;
     let refused = "tallyman_events_refused_total";
@@ -218,7 +223,8 @@ fn on_a_small_disk(home: &mut Home, free: &str) -> Agent {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_all_but_full_fires() {
-    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let (sandbox, _tasks) = sandbox(real_time(), Faults::default()).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), None);
     let _agent = on_a_small_disk(&mut home, "12");
     eventually("the agent is ready", async || home.is_ready().await.then_some(())).await;
     let bytes = "tallyman_disk_bytes";
@@ -258,7 +264,8 @@ async fn every_counter_of_a_product_exists_before_anything_has_happened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_failed_fires() {
-    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let (sandbox, _tasks) = sandbox(real_time(), Faults::default()).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), None);
     home.expect_damage();
     let _agent = home.start().await;
     fs::remove_dir_all(home.data_dir()).unwrap();
@@ -270,7 +277,8 @@ async fn a_store_that_failed_fires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_file_that_is_empty_fires() {
-    let mut home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let (sandbox, _tasks) = sandbox(real_time(), Faults::default()).await;
+    let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), None);
     let token = home.path().join("token");
     fs::write(&token, "secret").unwrap();
     home.set("GRPC__TOKEN_FILE", &token.display().to_string());
@@ -292,7 +300,8 @@ async fn an_application_gone_quiet_fires() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_rejected_fire() {
-    let home = Home::new(ACCOUNT_PRODUCT, "http://127.0.0.1:9", None);
+    let (sandbox, _tasks) = sandbox(real_time(), Faults::default()).await;
+    let home = Home::new(ACCOUNT_PRODUCT, &sandbox.url(), None);
     let _agent = home.start().await;
     let answer = record(&home, vec![event(ACME, "no_such_dimension", 1, "")]).await.unwrap();
     assert_eq!(answer.rejected.len(), 1);

@@ -68,6 +68,7 @@ claims! {
         every_alert_has_its_section_in_the_runbook
         links_of_the_runbook_lead_somewhere
         every_command_of_the_runbook_is_one_that_tallyman_has
+        the_runbook_finds_every_agent_by_its_image
     }
     elsewhere {
         the_images_folder_runs_tallyman_without_root_and_without_a_shell

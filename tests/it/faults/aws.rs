@@ -10,13 +10,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tallyman::{
-    base::{
-        clock::ClockSpec,
-        proto::{CloseCustomerRequest, ListRecordsRequest, RecordState},
-    },
-    faces::sandbox::Faults,
-};
+use tallyman::internals::{ClockSpec, Faults};
+use tallyman_client::proto::{ListRecordsRequest, RecordState};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Agent, Home},
@@ -106,25 +101,21 @@ async fn the_answer_that_comes_while_the_agent_stops_is_kept() {
 #[tokio::test]
 async fn a_name_that_does_not_resolve_loses_nothing_and_is_told() {
     let mut home = Home::new(ACCOUNT_PRODUCT, "http://metering.invalid", None);
-    home.set("HOUR__GRACE", "0s");
     home.environment.push(("RES_OPTIONS".to_owned(), "timeout:1 attempts:1".to_owned()));
     let agent = home.start().await;
     record(&home, vec![event(ACME, "requests", 3, "")]).await.unwrap();
-    // A closing customer is billed at once, and thus without a faster clock, which only loopback may have.
-    let close = CloseCustomerRequest {
-        product: "prod-sandbox".to_owned(),
-        key: ACME.to_owned(),
-        ..CloseCustomerRequest::default()
+    let fault = async || {
+        let fault = home.summary().await?.clock_fault;
+        fault.contains("dns").then_some(fault)
     };
-    home.customers().await.close_customer(close).await.unwrap();
-    let error = last_error(&home).await;
-    assert!(error.contains("dns"), "{error}");
+    let fault = eventually("it is told why AWS does not tell the time", fault).await;
+    assert!(fault.contains("no hour is sealed until AWS has told the time"), "{fault}");
+    assert_eq!(home.metric("tallyman_clock_told").await, Some(0.0));
     assert_eq!(record(&home, vec![event(GLOBEX, "requests", 5, "")]).await.unwrap().accepted, 1);
     assert!(agent.terminate().await.success(), "{}", home.log());
     let _agent = home.start().await;
-    let pending = home.wait_for_records(RecordState::Pending).await;
-    assert_eq!(pending[0].quantity, "3", "{pending:?}");
-    assert_eq!(home.summary().await.unwrap().products[0].records_held, 0);
+    let summary = home.summary().await.unwrap();
+    assert_eq!((summary.products[0].dimensions[0].open.as_str(), summary.products[0].records_held), ("8", 0));
 }
 
 #[tokio::test]

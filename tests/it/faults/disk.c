@@ -1,8 +1,11 @@
 /* Preloaded into an agent: makes the file system fail under one folder, as the word in a file says, while it says so.
  *
  *   read-only   what is opened for writing, and what is written, is refused with EROFS
+ *   no-files    what is opened for writing is refused with EMFILE
  *   no-sync     fsync and fdatasync fail with EIO; what was written stays written
  *   bad-sector  tables cannot be read: EIO
+ *   power-cut   nothing fails, but how much of each log a sync has surely brought to the disk is noted beside the file
+ *               with the word, in `<file>.<inode>`, so that the rest can be taken away as a power cut would
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -49,6 +52,7 @@ static int refuse(int code) {
 static int open_as(const char *name, const char *path, int flags, mode_t mode) {
     int writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_CREAT);
     if (writes && is_inside(path) && fails("read-only")) return refuse(EROFS);
+    if (writes && is_inside(path) && fails("no-files")) return refuse(EMFILE);
     int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, name);
     return real(path, flags, mode);
 }
@@ -76,10 +80,23 @@ ssize_t write(int file, const void *bytes, size_t length) {
     return real(file, bytes, length);
 }
 
+static void note_synced(const struct stat *log) {
+    char path[4096], text[32];
+    snprintf(path, sizeof path, "%s.%lu", getenv("TEST_FAULT_FILE"), (unsigned long)log->st_ino);
+    int length = snprintf(text, sizeof text, "%ld", (long)log->st_size);
+    int note = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    syscall(SYS_write, note, text, length);
+    syscall(SYS_close, note);
+}
+
 static int sync_as(const char *name, int file) {
     if (fails("no-sync") && is_file_inside(file, "")) return refuse(EIO);
     int (*real)(int) = dlsym(RTLD_NEXT, name);
-    return real(file);
+    struct stat before;
+    int is_noted = fails("power-cut") && is_file_inside(file, ".log") && fstat(file, &before) == 0;
+    int failed = real(file);
+    if (is_noted && !failed) note_synced(&before);
+    return failed;
 }
 
 int fsync(int file) { return sync_as("fsync", file); }

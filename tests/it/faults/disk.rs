@@ -1,7 +1,14 @@
 //! Disks that fill up, turn read-only, fail to sync, or cannot be read.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    process::Command,
+};
 
+use tallyman_client::proto::{RecordRequest, usage_service_client::UsageServiceClient};
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use super::{NOWHERE, open_usage, spawn_after};
@@ -12,13 +19,13 @@ use crate::support::{
 };
 
 /// A disk that fails while its fault file says so: see `disk.c`.
-struct Disk {
+pub(super) struct Disk {
     fault: PathBuf,
 }
 
 impl Disk {
     /// Puts the disk under the home's data folder.
-    fn under(home: &mut Home) -> Self {
+    pub(super) fn under(home: &mut Home) -> Self {
         let [library, fault] = ["disk.so", "fault"].map(|name| home.path().join(name));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/faults/disk.c");
         let mut cc = Command::new("cc");
@@ -33,15 +40,31 @@ impl Disk {
         Self { fault }
     }
 
-    fn fail(&self, how: &str) {
+    pub(super) fn fail(&self, how: &str) {
         // In one step, since the agent may be reading it.
         let new = self.fault.with_extension("new");
         fs::write(&new, how).unwrap();
         fs::rename(new, &self.fault).unwrap();
     }
 
-    fn mend(&self) {
+    pub(super) fn mend(&self) {
         fs::remove_file(&self.fault).unwrap();
+    }
+
+    /// Takes away what no sync has brought to the disk; says how many bytes of the logs stay.
+    fn cut_power(&self, home: &Home) -> u64 {
+        let mut stays = 0;
+        for entry in fs::read_dir(home.data_dir().join("db")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let log = File::options().write(true).open(path).unwrap();
+                let note = self.fault.with_extension(log.metadata().unwrap().ino().to_string());
+                let synced = fs::read_to_string(note).map_or(0, |text| text.parse().unwrap());
+                log.set_len(synced).unwrap();
+                stays += synced;
+            }
+        }
+        stays
     }
 }
 
@@ -98,6 +121,37 @@ async fn a_disk_that_turns_read_only_stops_the_agent_and_loses_nothing() {
     assert_failed_for_good(&home, agent, &fault, "Read-only file system").await;
     let _agent = home.start().await;
     assert_eq!(open_usage(&home).await, 41);
+}
+
+#[tokio::test]
+async fn a_power_cut_takes_nothing_that_was_acknowledged() {
+    let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
+    let disk = Disk::under(&mut home);
+    disk.fail("power-cut");
+    let mut acknowledged = 0;
+    for round in 0..2 {
+        let agent = home.start().await;
+        // One after the other, which are synced where they are written; then many at once, which are synced beside it.
+        for _ in 0..5 {
+            record(&home, vec![event(ACME, "requests", 1, "")]).await.unwrap();
+        }
+        let channel = home.channel().await.unwrap();
+        let mut requests = JoinSet::new();
+        for _ in 0..50 {
+            let mut usage = UsageServiceClient::new(channel.clone());
+            requests.spawn(async move {
+                usage.record(RecordRequest { events: vec![event(ACME, "requests", 1, "")] }).await
+            });
+        }
+        for answer in requests.join_all().await {
+            assert_eq!(answer.unwrap().into_inner().accepted, 1);
+        }
+        acknowledged += 55;
+        agent.kill();
+        assert!(disk.cut_power(&home) > 0, "nothing was synced in round {round}");
+    }
+    let _agent = home.start().await;
+    assert_eq!(open_usage(&home).await, acknowledged);
 }
 
 /// The kernel may drop what it could not write, and then a second sync succeeds.

@@ -7,6 +7,7 @@ mod folder;
 mod kill9;
 mod limits;
 mod start;
+mod syncs;
 
 use std::process::{Command, Stdio};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     AuditRequest, CloseCustomerRequest, Customer, DecideHeldRequest, GetCustomerRequest, GetSummaryRequest,
     ListCustomersRequest, ListHeldRequest, ListRecordsRequest, PutCustomerRequest, RecordRequest,
     RecordStreamRequest, UsageEvent, customer_service_client::CustomerServiceClient,
@@ -279,7 +279,7 @@ async fn a_clients_token_changes_without_a_restart_and_is_never_anothers() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_are_for_everyone() {
+async fn health_is_for_everyone() {
     let house = House::open().await;
     let channel =
         Endpoint::from_shared(format!("http://{}", house.home.grpc)).unwrap().connect().await.unwrap();

@@ -1,11 +1,11 @@
-//! Those who open connections and streams to no good, and those who send more than they may.
+//! Limits on connections, requests, streams and events, and what is left for others when a client exceeds them.
 
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     RecordRequest, RecordStreamRequest, UsageEvent, usage_service_client::UsageServiceClient,
 };
 use tokio::{
@@ -22,6 +22,7 @@ use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home},
     events::{ACME, event, record},
     eventually,
+    hostile::resident_mib,
 };
 
 fn usage() -> Vec<UsageEvent> {
@@ -69,13 +70,13 @@ async fn connections_that_stall_at_their_beginning_hold_up_nobody_and_are_closed
     for beginning in
         [&b""[..], b"PRI * HTTP/2.0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", b"GET / HTTP/1.1\r\n"]
     {
-        let crowd = stalled(&home, 200, beginning).await;
-        // More than there are places: each new one takes that of a stranger.
+        let unauthenticated = stalled(&home, 200, beginning).await;
+        // More than max_connections: each new one evicts an unauthenticated one.
         for _ in 0..20 {
             record(&home, usage()).await.expect("a new connection is served");
             send(settled.clone(), "", usage()).await.expect("one that is there goes on");
         }
-        closed(crowd).await;
+        closed(unauthenticated).await;
     }
     assert!(
         home.metric("tallyman_connections_closed_total{reason=\"crowded_out\"}").await >= Some(160.0 * 3.0)
@@ -89,7 +90,7 @@ async fn a_connection_that_never_begins_is_closed_though_there_is_room() {
     issue(home.path(), "ca", &["server", "app"]);
     require_certificates(&mut home, "server", "ca");
     let _agent = home.start().await;
-    // Half of a TLS greeting: a record of 512 bytes that does not come.
+    // Half of a TLS ClientHello: a record of 512 bytes that does not come.
     closed(stalled(&home, 20, &[0x16, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).await).await;
     eventually("all are counted", async || {
         let slow = home.metric("tallyman_connections_closed_total{reason=\"slow\"}").await;
@@ -101,7 +102,7 @@ async fn a_connection_that_never_begins_is_closed_though_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_have_proven_themselves_keep_their_places() {
+async fn authenticated_connections_are_not_evicted() {
     let home = home(&[("MAX_CONNECTIONS", "3")]);
     let _agent = home.start().await;
     let mut settled = Vec::new();
@@ -110,39 +111,39 @@ async fn connections_that_have_proven_themselves_keep_their_places() {
         send(channel.clone(), "", usage()).await.unwrap();
         settled.push(channel);
     }
-    assert!(record_on_a_new_connection(&home).await.is_none(), "there is no place");
+    assert!(record_on_a_new_connection(&home).await.is_none(), "the limit is reached");
     for channel in &settled {
-        send(channel.clone(), "", usage()).await.expect("nobody is driven out");
+        send(channel.clone(), "", usage()).await.expect("none is evicted");
     }
     assert_eq!(home.metric("tallyman_connections ").await, Some(3.0));
     assert!(home.log().contains("limits.max_connections"), "{}", home.log());
     settled.pop();
-    eventually("the place is free", async || record_on_a_new_connection(&home).await).await;
+    eventually("a permit is free", async || record_on_a_new_connection(&home).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_call_that_may_pass_keeps_a_connection_its_place() {
+async fn only_an_authenticated_call_protects_a_connection_from_eviction() {
     let mut home = home(&[("MAX_CONNECTIONS", "3")]);
     fs::write(home.path().join("token"), "s3cret").unwrap();
     home.set("GRPC__TOKEN_FILE", &home.path().join("token").display().to_string());
     let _agent = home.start().await;
-    let mut strangers = Vec::new();
+    let mut unauthenticated = Vec::new();
     for token in ["wrong", "", "wrong"] {
         let channel = home.channel().await.unwrap();
         let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
         health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap();
         assert_eq!(send(channel.clone(), token, usage()).await.unwrap_err().code(), Code::Unauthenticated);
-        strangers.push(channel);
+        unauthenticated.push(channel);
     }
-    let mut friends = Vec::new();
+    let mut authenticated = Vec::new();
     for _ in 0..3 {
         let channel = home.channel().await.unwrap();
-        send(channel.clone(), "s3cret", usage()).await.expect("strangers keep nobody out");
-        friends.push(channel);
+        send(channel.clone(), "s3cret", usage()).await.expect("unauthenticated connections keep nobody out");
+        authenticated.push(channel);
     }
     assert_eq!(home.metric("tallyman_connections_closed_total{reason=\"crowded_out\"}").await, Some(3.0));
     home.channel().await.map(drop).unwrap_or_default();
-    eventually("there is no place for a fourth", async || {
+    eventually("a fourth is refused", async || {
         (home.metric("tallyman_connections_closed_total{reason=\"full\"}").await >= Some(1.0)).then_some(())
     })
     .await;
@@ -232,12 +233,6 @@ async fn a_request_that_stalls_in_its_middle_ends_and_a_stream_may_rest_between_
     messages.send(message(2)).await.unwrap();
     assert_eq!(resting.next().await.unwrap().unwrap().durable_sequence, 2, "it rested longer than that");
     assert_eq!(home.summary().await.unwrap().products[0].dimensions[0].open, "3");
-}
-
-fn resident_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     CloseCustomerRequest, Customer, DecideHeldRequest, GetCustomerRequest, PutCustomerRequest, RecordState,
     customer_service_client::CustomerServiceClient, decide_held_request::Decision,
     ledger_service_client::LedgerServiceClient, rejection::Reason,
@@ -56,7 +56,7 @@ async fn log_of_a_bad_day(level: &str) -> String {
     eventually("a record is held", async || home.log().contains("a record is held").then_some(())).await;
     let mut ledger = LedgerServiceClient::with_interceptor(channel, Bearer(TOKEN));
     let held = ledger
-        .list_records(tallyman::base::proto::ListRecordsRequest {
+        .list_records(tallyman_client::proto::ListRecordsRequest {
             state: RecordState::Held.into(),
             ..Default::default()
         })

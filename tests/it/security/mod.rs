@@ -1,16 +1,20 @@
 //! Who may call, for what, how much, and what is told of it.
 
+mod admin_port;
 mod clients;
+mod decided;
+mod files;
 mod limits;
 mod logs;
 mod producers;
 mod reload;
+mod revoked;
 mod sbom;
-mod withdrawn;
+mod strangers;
 
 use std::{fs, path::Path};
 
-use tallyman::base::proto::{
+use tallyman_client::proto::{
     RecordRequest, RecordResponse, UsageEvent, usage_service_client::UsageServiceClient,
 };
 use tonic::{

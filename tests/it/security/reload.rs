@@ -9,7 +9,7 @@ use crate::support::{
     eventually,
 };
 
-fn usage() -> Vec<tallyman::base::proto::UsageEvent> {
+fn usage() -> Vec<tallyman_client::proto::UsageEvent> {
     vec![event(ACME, "requests", 1, "")]
 }
 
@@ -94,7 +94,7 @@ async fn a_secret_that_kubernetes_swaps_is_noticed() {
         (home.metric("tallyman_credentials_stale").await == Some(1.0)).then_some(())
     })
     .await;
-    assert!(is_taken("second").await && !is_taken("").await, "and opens the door to nobody");
+    assert!(is_taken("second").await && !is_taken("").await, "and authenticates nobody");
 
     publish("..4", "second");
     eventually("the first token is gone", async || (!is_taken("first").await).then_some(())).await;

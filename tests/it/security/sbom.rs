@@ -56,7 +56,9 @@ fn the_bill_of_materials_is_valid_and_has_every_crate_of_the_binary() {
     for key in &wanted {
         let one = listed.get(key).unwrap_or_else(|| panic!("{key:?} is missing"));
         assert_eq!(one["scope"], "required", "{key:?}");
-        assert_eq!(text(&one["hashes"][0]["content"]).len(), 64, "{key:?}");
+        // Our own are in no registry, which would know their checksum.
+        let is_own = key.0.starts_with("tallyman-");
+        assert_eq!(text(&one["hashes"][0]["content"]).len(), if is_own { 0 } else { 64 }, "{key:?}");
         assert!(one["licenses"][0]["expression"].is_string(), "{key:?}");
     }
     let required = listed.values().filter(|one| one["scope"] == "required").count();

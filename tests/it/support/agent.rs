@@ -3,18 +3,17 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use tallyman::base::{
-    clock::ClockSpec,
-    proto::{
-        GetSummaryRequest, LedgerRecord, ListRecordsRequest, RecordState, Summary,
-        customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
-        usage_service_client::UsageServiceClient,
-    },
+use tallyman::internals::ClockSpec;
+use tallyman_client::proto::{
+    GetSummaryRequest, LedgerRecord, ListRecordsRequest, RecordState, Summary,
+    customer_service_client::CustomerServiceClient, ledger_service_client::LedgerServiceClient,
+    usage_service_client::UsageServiceClient,
 };
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -96,10 +95,6 @@ impl Home {
 
     pub(crate) fn set_clock(&mut self, clock: ClockSpec) {
         self.clock = Some(clock);
-    }
-
-    pub(crate) fn clear_clock(&mut self) {
-        self.clock = None;
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -266,6 +261,19 @@ pub(crate) fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap().success());
 }
 
+/// An address to listen at, later and again after a restart. Nobody else is given its port meanwhile: it is below those
+/// that the system picks for a connection, and each process counts from a place of its own.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    const PORTS: Range<u32> = 10_240..32_768;
+    const PORTS_OF_A_PROCESS: u32 = 32;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+    let first = std::process::id().wrapping_mul(PORTS_OF_A_PROCESS);
+    loop {
+        let next = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", PORTS.start + next % (PORTS.end - PORTS.start));
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tallyman::{
-    base::proto::{RecordRequest, RecordResponse, UsageEvent},
-    faces::sandbox::Sandbox,
-};
+use tallyman::internals::Sandbox;
+use tallyman_client::proto::{RecordRequest, RecordResponse, UsageEvent};
 use tonic::Status;
 
 use super::agent::Home;

@@ -2,18 +2,15 @@
 
 pub(crate) mod agent;
 pub(crate) mod events;
+pub(crate) mod hostile;
+pub(crate) mod load;
 pub(crate) mod python;
 pub(crate) mod raw_server;
+pub(crate) mod strace;
 
 use std::time::{Duration, Instant};
 
-use tallyman::{
-    base::{
-        clock::{Clock, ClockSpec},
-        tasks::Tasks,
-    },
-    faces::sandbox::{Faults, Sandbox, SandboxOptions},
-};
+use tallyman::internals::{Clock, ClockSpec, Faults, Sandbox, SandboxOptions, Tasks};
 
 /// Waits for what must come true; fails with `what` after a while. Generous, since machines are slow and shared.
 pub(crate) async fn eventually<T>(what: &str, attempt: impl AsyncFnMut() -> Option<T>) -> T {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -45,7 +46,7 @@ async fn serve(
 ) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let mut length = 0;
+        let (mut length, mut is_signed) = (0, false);
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line).await.ok()? == 0 {
@@ -54,6 +55,7 @@ async fn serve(
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
             }
+            is_signed |= line.to_ascii_lowercase().starts_with("authorization:");
             if line == "\r\n" {
                 break;
             }
@@ -61,6 +63,11 @@ async fn serve(
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
         let request: Value = serde_json::from_slice(&body).ok()?;
+        if !is_signed {
+            let refusal = format!("HTTP/1.1 403 x\r\ndate: {}\r\ncontent-length: 0\r\n\r\n", http_date());
+            stream.get_mut().write_all(refusal.as_bytes()).await.ok()?;
+            continue;
+        }
         let number = {
             let mut kept = kept.lock().unwrap();
             kept.push(request.clone());
@@ -77,6 +84,19 @@ async fn serve(
         );
         stream.get_mut().write_all(format!("{head}{body}").as_bytes()).await.ok()?;
     }
+}
+
+/// A product at a server that answers, as its URL says: no hour is sealed before AWS has told the time, and some tests want
+/// their other product's AWS not to be there.
+pub(crate) fn product_that_tells_the_time(url: &str) -> String {
+    format!(
+        "[[product]]\ncode = \"clock\"\nidentity = \"account\"\nendpoint_url = \"{url}\"\ndimension = [{{ name = \"none\" }}]\n"
+    )
+}
+
+/// Real time, as AWS dates its refusal of what is not signed.
+fn http_date() -> String {
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&jiff::Timestamp::now()).unwrap()
 }
 
 pub(crate) fn all_success(request: &Value) -> (u16, Value) {

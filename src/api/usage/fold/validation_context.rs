@@ -1,0 +1,86 @@
+//! The catalog, customers and permissions that a request is validated against.
+
+use std::{hash::Hasher as _, sync::Arc};
+
+use siphasher::sip128::SipHasher13;
+
+use super::Resolved;
+use crate::{
+    api::usage::message_digest::DigestKey,
+    domain::{
+        customer::identity::Identity,
+        permission::Permission,
+        product::{Catalog, ProductIndex},
+        usage::event::{Names, RejectReason, TimeRange, locate},
+    },
+    engine::{
+        counting::request::{CustomerRef, NewCustomer},
+        customers::CustomerTable,
+    },
+};
+
+/// What is sold, who is billed, and what the client may do.
+#[derive(Clone, Copy)]
+pub struct ValidationContext<'a> {
+    pub catalog: &'a Catalog,
+    pub customers: &'a CustomerTable,
+    pub range: TimeRange,
+    pub hasher: Hasher,
+    /// What the client may meter for; `None` for everything.
+    pub permission: Option<&'a Permission>,
+}
+
+impl<'d> ValidationContext<'d> {
+    pub(super) fn resolved(&self, names: Names<'_>) -> Result<Resolved<'d>, RejectReason> {
+        let located = locate(self.catalog, names)?;
+        if let Some(permission) = self.permission {
+            permission.check(located.product, names.customer)?;
+        }
+        let customer = self.customer(located.product, names.customer)?;
+        Ok(Resolved { located, customer, latest: None })
+    }
+
+    /// Finds the customer, or says why an unknown one cannot be billed.
+    fn customer(&self, index: ProductIndex, key: &str) -> Result<CustomerRef, RejectReason> {
+        if let Some(known) = self.customers.find(index, key) {
+            return Ok(CustomerRef::Known(known));
+        }
+        let unknown = |why: String| RejectReason::UnknownCustomer { customer: key.to_owned(), why };
+        let product =
+            self.catalog.product(index).ok_or_else(|| unknown("its product is not configured".to_owned()))?;
+        if !product.open {
+            return Err(unknown(
+                "register it first (CustomerService.PutCustomer or [[product.customer]])".to_owned(),
+            ));
+        }
+        let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
+        self.customers.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
+        Ok(CustomerRef::New(Arc::new(NewCustomer { key: Arc::from(key), identity })))
+    }
+}
+
+/// Hashes events' identities to 128 bits. Keyed, so that no one can make ids that collide.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher {
+    key: u128,
+    digest_key: DigestKey,
+}
+
+impl Hasher {
+    pub const fn new(key: u128) -> Self {
+        Self { key, digest_key: DigestKey::new(key) }
+    }
+
+    pub(super) const fn digest_key(self) -> DigestKey {
+        self.digest_key
+    }
+
+    pub(super) fn of(self, names: [&[u8]; 3]) -> SipHasher13 {
+        let mut hasher = SipHasher13::new_with_key(&self.key.to_be_bytes());
+        for text in names {
+            hasher.write_usize(text.len());
+            hasher.write(text);
+        }
+        hasher
+    }
+}

@@ -1,0 +1,14 @@
+//! Bills: what an hour becomes, when it goes to AWS, and what AWS's answer means.
+
+mod allocation;
+pub(crate) mod answer;
+pub(crate) mod backoff;
+pub(crate) mod batch;
+pub(crate) mod deadline;
+pub(crate) mod hour_tally;
+pub(crate) mod journal;
+pub(crate) mod outbox;
+pub(crate) mod rate_budget;
+pub(crate) mod record;
+pub(crate) mod schedule;
+pub(crate) mod seal;

@@ -1,0 +1,5 @@
+//! Customers: how AWS knows them, how they stand with it, and what changes that.
+
+pub(crate) mod identity;
+pub(crate) mod state;
+pub(crate) mod transition;

@@ -1,0 +1,414 @@
+//! Counts a request: checks ids, limits and customers, then adds its entries to the buckets.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::{
+    base::sabotage::{Sabotage, is_sabotaged},
+    domain::{
+        customer::state::CustomerState,
+        product::Aggregate,
+        time::Hour,
+        usage::{
+            bucket::{Bucket, MAX_TOTAL, Usage},
+            event::RejectReason,
+        },
+    },
+    engine::{
+        customers::{Customer, CustomerIndex, CustomerTable},
+        watermark::Watermark,
+        write_txn::WriteTxn,
+    },
+    store::{Rows, StoreError},
+};
+
+use super::{
+    Counting, MAX_PRODUCERS,
+    open_buckets::BucketPosition,
+    producers::{MAX_PRODUCERS_OF_CLIENT, Place},
+    request::{CountRequest, Counted, CustomerRef, Refused, StreamPosition, UsageEntry},
+    series::Series,
+    streams::{ProducerStream, StreamRefusal},
+};
+
+/// So many dedup keys are looked up at once: few enough that what was fetched for the first is still near for the last.
+const PREFETCHED_AT_ONCE: usize = 64;
+
+/// Why a request was not counted at all.
+#[derive(Debug, Error)]
+pub enum CountError {
+    #[error(transparent)]
+    Stream(#[from] StreamRefusal),
+    #[error("there are {MAX_PRODUCERS} producers already: reuse a producer_id instead of making new ones")]
+    TooManyProducers,
+    #[error(
+        "this client has {MAX_PRODUCERS_OF_CLIENT} producers already: reuse a producer_id instead of making new ones"
+    )]
+    TooManyOfClient,
+    #[error(
+        "limits.max_open_buckets or limits.max_customers is reached: raise it, or send the message again later"
+    )]
+    Full,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Counting {
+    /// Counts a request. Its counts, and the dedup keys that keep it from being counted again, go into one batch.
+    pub(crate) fn count(
+        &mut self,
+        request: &CountRequest,
+        watermark: Watermark,
+        txn: &mut WriteTxn<'_>,
+    ) -> Result<Counted, CountError> {
+        let mut counted = Counted::default();
+        let mut admissions = self.admissions(request, watermark, txn);
+        if let Some(position) = &request.position {
+            let place = self.place(position, request, &admissions, txn.store);
+            let place = place.inspect_err(|_| position.stream.end())?;
+            self.producers.take_over(&position.stream);
+            if let Place::Repeat { last, how } = place {
+                return Ok(Counted { durable_sequence: last, repeat: Some(how), ..counted });
+            }
+            counted.durable_sequence = position.sequence;
+        }
+        self.count_entries(request, &mut admissions, watermark, txn, &mut counted)?;
+        self.count_identified(request, &mut admissions, watermark, txn, &mut counted)?;
+        for (entry, admission) in request.entries.iter().zip(&admissions) {
+            self.note_counted(entry, admission);
+            counted.note(entry, admission);
+        }
+        if let Some(position) = &request.position {
+            self.producers.advance(position, txn.now, txn.batch);
+        }
+        Ok(counted)
+    }
+
+    /// Opens a stream without a message: of its producer's streams only this one counts from now on. Returns the last
+    /// sequence that counted; 0 for a new producer.
+    pub(crate) fn open_stream(&mut self, stream: &Arc<ProducerStream>) -> u64 {
+        self.producers.open(stream)
+    }
+
+    /// All of them at once: to lock the customer table for each would take longer than to count.
+    fn admissions(&self, request: &CountRequest, watermark: Watermark, txn: &WriteTxn<'_>) -> Vec<Admission> {
+        let customers = self.customers.read();
+        let admission = |entry| Admission {
+            target: Target::of(entry, &customers, watermark, txn),
+            admitted: None,
+            duplicates: 0,
+        };
+        request.entries.iter().map(admission).collect()
+    }
+
+    /// What a stream's message is to its producer, unless it cannot count.
+    fn place(
+        &self,
+        position: &StreamPosition,
+        request: &CountRequest,
+        admissions: &[Admission],
+        store: &dyn Rows,
+    ) -> Result<Place, CountError> {
+        let place = self.producers.place(position, store)?;
+        if place == Place::Next {
+            self.check_room(request, admissions)?;
+        }
+        Ok(place)
+    }
+
+    /// A message uses up its sequence, so one that meets a full table is refused as a whole: it can come again. Counts
+    /// every unknown bucket and customer as new, thus rather too many than too few.
+    fn check_room(&self, request: &CountRequest, admissions: &[Admission]) -> Result<(), CountError> {
+        let mut new_customers = 0;
+        let mut new_buckets = 0;
+        for (entry, Admission { target, .. }) in request.entries.iter().zip(admissions) {
+            let is_open =
+                target.series(entry).is_some_and(|series| self.buckets.get(target.hour, series).is_some());
+            new_customers += usize::from(target.customer.is_none());
+            new_buckets += usize::from(!is_open);
+        }
+        let fits = self.buckets.len() + new_buckets <= self.rules.max_open_buckets
+            && self.customers.read().len() + new_customers <= self.rules.max_customers;
+        // A message that no empty table could take is counted as far as it goes, or its stream would never get on.
+        if fits || new_buckets > self.rules.max_open_buckets || new_customers > self.rules.max_customers {
+            return Ok(());
+        }
+        Err(CountError::Full)
+    }
+
+    /// Counts the events without ids.
+    fn count_entries(
+        &mut self,
+        request: &CountRequest,
+        admissions: &mut [Admission],
+        watermark: Watermark,
+        txn: &mut WriteTxn<'_>,
+        counted: &mut Counted,
+    ) -> Result<(), StoreError> {
+        for ((entry, admission), index) in request.entries.iter().zip(admissions).zip(0..) {
+            if entry.events > 0
+                && let Err(why) =
+                    self.count_some(entry, admission, (entry.usage, entry.events), watermark, txn)?
+            {
+                counted.refused_entries.push(Refused { index, product: entry.product, why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the events with ids that were not counted before.
+    fn count_identified(
+        &mut self,
+        request: &CountRequest,
+        admissions: &mut [Admission],
+        watermark: Watermark,
+        txn: &mut WriteTxn<'_>,
+        counted: &mut Counted,
+    ) -> Result<(), StoreError> {
+        for events in request.identified.chunks(PREFETCHED_AT_ONCE) {
+            self.dedup.prefetch(events.iter().map(|event| event.hash));
+            for event in events {
+                let entry = &request.entries[event.entry as usize];
+                let admission = &mut admissions[event.entry as usize];
+                if self.dedup.contains(txn.store, event.hash)? {
+                    admission.duplicates += 1;
+                    continue;
+                }
+                let known_since = self.dedup.known_since();
+                if self.rules.ids_outlive_events && event.may_be_forgotten(known_since) {
+                    let why = RejectReason::OlderThanIds { known_since };
+                    counted.refused.push(Refused { index: event.index, product: entry.product, why });
+                    continue;
+                }
+                match self.count_some(entry, admission, (event.usage, 1), watermark, txn)? {
+                    Ok(()) if is_sabotaged(Sabotage::ForgetDedupKey) => {}
+                    // A clock that was set back since the event was looked at makes its id no older.
+                    Ok(()) => self.dedup.insert(event.hash, txn.now.max(event.not_before)),
+                    Err(why) => {
+                        counted.refused.push(Refused { index: event.index, product: entry.product, why });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts some of an entry's events. What is refused changes nothing.
+    fn count_some(
+        &mut self,
+        entry: &UsageEntry,
+        admission: &mut Admission,
+        (usage, events): (Usage, u64),
+        watermark: Watermark,
+        txn: &mut WriteTxn<'_>,
+    ) -> Result<Result<(), RejectReason>, StoreError> {
+        let admitted = match &mut admission.admitted {
+            Some(admitted) => admitted,
+            None => match self.admit(entry, admission.target, &usage, watermark, txn) {
+                Ok(admitted) => admission.admitted.insert(admitted),
+                Err(NotCounted::Refused(why)) => return Ok(Err(why)),
+                Err(NotCounted::Store(fault)) => return Err(fault),
+            },
+        };
+        Ok(self.add(entry, admitted, usage, events))
+    }
+
+    /// Finds or makes the bucket that takes an entry's events, once one of them is going to count.
+    fn admit(
+        &mut self,
+        entry: &UsageEntry,
+        mut target: Target,
+        usage: &Usage,
+        watermark: Watermark,
+        txn: &mut WriteTxn<'_>,
+    ) -> Result<Admitted, NotCounted> {
+        if target.customer.is_none() {
+            // Another entry may just have brought the customer in.
+            target = Target::of(entry, &self.customers.read(), watermark, txn);
+        }
+        let open = target.series(entry).and_then(|series| self.buckets.get(target.hour, series));
+        self.check_bucket(open, usage)?;
+        let new_subject = self.new_subject(entry, target.hour, txn)?;
+        let customer = match target.customer {
+            Some(customer) => customer,
+            None => self.add_customer(entry, target.hour, txn)?,
+        };
+        if let Some(subject) = new_subject {
+            self.subjects.insert(target.hour, subject, txn.batch);
+            self.buckets.add_subject();
+        }
+        let dimension = self.rules.catalog.dimension(entry.product, entry.dimension);
+        let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
+        let series = Series { customer, dimension: entry.dimension };
+        let bucket = self.buckets.open(target.hour, series, aggregate);
+        Ok(Admitted { bucket, is_new_subject: new_subject.is_some(), events: 0, untagged: 0, growth: 0 })
+    }
+
+    fn check_bucket(&self, bucket: Option<&Bucket>, usage: &Usage) -> Result<(), RejectReason> {
+        let has_room = match bucket {
+            Some(bucket) => bucket.has_room(usage),
+            None => usage.amount() <= MAX_TOTAL,
+        };
+        if !has_room {
+            return Err(RejectReason::QuantityOverflow);
+        }
+        if bucket.is_none() && self.buckets.len() >= self.rules.max_open_buckets {
+            let most = self.rules.max_open_buckets.try_into().unwrap_or(u64::MAX);
+            return Err(RejectReason::LimitReached { limit: "limits.max_open_buckets", most });
+        }
+        Ok(())
+    }
+
+    /// An entry's subject, if its hour has not counted it yet.
+    fn new_subject(
+        &self,
+        entry: &UsageEntry,
+        hour: Hour,
+        txn: &WriteTxn<'_>,
+    ) -> Result<Option<u128>, NotCounted> {
+        let Some(subject) = entry.subject() else { return Ok(None) };
+        if self.subjects.contains(txn.store, hour, subject)? {
+            return Ok(None);
+        }
+        if self.buckets.subjects() >= self.rules.max_open_subjects {
+            let most = self.rules.max_open_subjects;
+            return Err(RejectReason::LimitReached { limit: "limits.max_open_subjects", most }.into());
+        }
+        Ok(Some(subject))
+    }
+
+    /// Adds usage to the bucket that takes it.
+    fn add(
+        &mut self,
+        entry: &UsageEntry,
+        admitted: &mut Admitted,
+        usage: Usage,
+        events: u64,
+    ) -> Result<(), RejectReason> {
+        // A subject counts once, with the first of its events.
+        let is_counted_already = entry.subject().is_some() && !std::mem::take(&mut admitted.is_new_subject);
+        let usage = if is_counted_already { Usage::Unique(0) } else { usage };
+        let max_tag_sets = self.rules.max_open_tag_sets;
+        let added = self.buckets.add(admitted.bucket, usage, events, entry.tags(), max_tag_sets)?;
+        admitted.untagged += if added.is_untagged { events } else { 0 };
+        admitted.growth += added.growth;
+        admitted.events += events;
+        Ok(())
+    }
+
+    /// An entry's events are in their bucket.
+    fn note_counted(&mut self, entry: &UsageEntry, admission: &Admission) {
+        let Some(admitted) = &admission.admitted else { return };
+        if let Some(tags) = entry.tags().filter(|_| admitted.untagged < admitted.events) {
+            self.buckets.mark_tags_dirty(admitted.bucket, tags);
+        }
+        self.buckets.grow(entry.product, entry.dimension, admitted.growth);
+    }
+
+    /// Makes a customer known because it was used.
+    fn add_customer(
+        &mut self,
+        entry: &UsageEntry,
+        hour: Hour,
+        txn: &mut WriteTxn<'_>,
+    ) -> Result<CustomerIndex, RejectReason> {
+        let CustomerRef::New(new) = &entry.customer else {
+            unreachable!("known customers are not added again")
+        };
+        let mut customers = self.customers.write();
+        if customers.len() >= self.rules.max_customers {
+            let most = self.rules.max_customers.try_into().unwrap_or(u64::MAX);
+            return Err(RejectReason::LimitReached { limit: "limits.max_customers", most });
+        }
+        let customer = Customer {
+            product: entry.product,
+            key: new.key.clone(),
+            state: CustomerState::new(new.identity.clone(), None, hour),
+        };
+        let index = customers.put(customer).map_err(|taken| RejectReason::UnknownCustomer {
+            customer: new.key.to_string(),
+            why: taken.to_string(),
+        })?;
+        customers.write_row(index, &self.rules.catalog, txn.batch);
+        Ok(index)
+    }
+}
+
+/// The customer and the hour that an entry's events are for.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    /// `None` for one that is not known yet.
+    customer: Option<CustomerIndex>,
+    hour: Hour,
+}
+
+impl Target {
+    fn of(entry: &UsageEntry, customers: &CustomerTable, watermark: Watermark, txn: &WriteTxn<'_>) -> Self {
+        let customer = match &entry.customer {
+            CustomerRef::Known(index) => Some(*index),
+            CustomerRef::New(new) => customers.find(entry.product, &new.key),
+        };
+        Self { customer, hour: watermark.open_hour(customers, customer, entry.hour, txn.now) }
+    }
+
+    fn series(self, entry: &UsageEntry) -> Option<Series> {
+        self.customer.map(|customer| Series { customer, dimension: entry.dimension })
+    }
+}
+
+/// What becomes of an entry's events.
+#[derive(Debug)]
+struct Admission {
+    target: Target,
+    /// The bucket that takes them, once one of them counts.
+    admitted: Option<Admitted>,
+    duplicates: u64,
+}
+
+#[derive(Debug)]
+struct Admitted {
+    /// Nothing that counts takes a bucket away.
+    bucket: BucketPosition,
+    /// No event has counted the entry's subject yet.
+    is_new_subject: bool,
+    events: u64,
+    untagged: u64,
+    /// By how much the bucket has grown. A level may fall.
+    growth: i128,
+}
+
+/// Why an entry does not count.
+enum NotCounted {
+    Refused(RejectReason),
+    Store(StoreError),
+}
+
+impl From<RejectReason> for NotCounted {
+    fn from(refusal: RejectReason) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for NotCounted {
+    fn from(fault: StoreError) -> Self {
+        Self::Store(fault)
+    }
+}
+
+impl Counted {
+    fn note(&mut self, entry: &UsageEntry, admission: &Admission) {
+        let Admission { admitted, duplicates, .. } = admission;
+        if admitted.is_none() && *duplicates == 0 {
+            return;
+        }
+        let counts = self.counts.entry(entry.product).or_default();
+        counts.duplicates += duplicates;
+        let Some(admitted) = admitted else { return };
+        counts.accepted += admitted.events;
+        counts.untagged += admitted.untagged;
+        if admitted.bucket.hour != entry.hour {
+            counts.late += admitted.events;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One customer as a row of 48 bytes: what most customers have is kept short, and what few have lies apart.
+
+use std::sync::Arc;
+
+use crate::domain::{
+    customer::{
+        identity::Identity,
+        state::{CustomerState, Subscription},
+    },
+    product::ProductIndex,
+    time::{Hour, Timestamp},
+};
+
+use super::Customer;
+
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) key: Arc<str>,
+    /// The identity, where it is not the key.
+    identity: Option<Box<Identity>>,
+    rare: Option<Box<Rare>>,
+    /// The beginning of time, where it is not known.
+    since: Timestamp,
+    first_hour: Hour,
+    pub(super) product: ProductIndex,
+    key_is: KeyIs,
+    /// The subscription, unless it is one of the rare kinds.
+    not_subscribed: bool,
+}
+
+/// What AWS takes the key for.
+#[derive(Clone, Copy, Debug)]
+enum KeyIs {
+    NoIdentity,
+    Account,
+    CustomerIdentifier,
+}
+
+#[derive(Debug)]
+struct Rare {
+    former: Option<Identity>,
+    subscription: Subscription,
+    sealed_through: Option<Hour>,
+}
+
+impl Row {
+    pub(super) fn new(customer: Customer) -> Self {
+        let Customer { product, key, state } = customer;
+        let CustomerState { identity, former, since, first_hour, sealed_through, subscription } = state;
+        let is_rare = former.is_some() || sealed_through.is_some() || subscription.noticed().is_some();
+        let key_is = what_key_is(&key, &identity);
+        Self {
+            key,
+            identity: matches!(key_is, KeyIs::NoIdentity).then(|| Box::new(identity)),
+            rare: is_rare.then(|| Box::new(Rare { former, subscription, sealed_through })),
+            since: since.unwrap_or(Timestamp::MIN),
+            first_hour,
+            product,
+            key_is,
+            not_subscribed: subscription.not_subscribed(),
+        }
+    }
+
+    pub(super) fn customer(&self) -> Customer {
+        let Self { key, product, first_hour, .. } = self;
+        let rare = self.rare.as_ref();
+        let state = CustomerState {
+            identity: self.identity(),
+            former: rare.and_then(|rare| rare.former.clone()),
+            since: (self.since > Timestamp::MIN).then_some(self.since),
+            first_hour: *first_hour,
+            sealed_through: self.sealed_through(),
+            subscription: self.subscription(),
+        };
+        Customer { product: *product, key: key.clone(), state }
+    }
+
+    fn subscription(&self) -> Subscription {
+        match &self.rare {
+            Some(rare) => rare.subscription,
+            None if self.not_subscribed => Subscription::NotSubscribed,
+            None => Subscription::Active,
+        }
+    }
+
+    pub(super) fn sealed_through(&self) -> Option<Hour> {
+        self.rare.as_ref()?.sealed_through
+    }
+
+    /// Whether AWS knows it by this identity, or has known it.
+    pub(super) fn is_known_as(&self, identity: &Identity) -> bool {
+        self.identity() == *identity || self.former() == Some(identity)
+    }
+
+    /// The customer's identity, where it is not the key.
+    pub(super) fn other_identity(&self) -> Option<&Identity> {
+        self.identity.as_deref()
+    }
+
+    pub(super) fn former(&self) -> Option<&Identity> {
+        self.rare.as_ref()?.former.as_ref()
+    }
+
+    fn identity(&self) -> Identity {
+        match (&self.identity, self.key_is) {
+            (Some(identity), _) => Identity::clone(identity),
+            (None, KeyIs::CustomerIdentifier) => {
+                Identity::CustomerIdentifier { customer_identifier: self.key.clone() }
+            }
+            (None, KeyIs::Account | KeyIs::NoIdentity) => Identity::Account { account_id: self.key.clone() },
+        }
+    }
+}
+
+fn what_key_is(key: &str, identity: &Identity) -> KeyIs {
+    match identity {
+        Identity::Account { account_id } if **account_id == *key => KeyIs::Account,
+        Identity::CustomerIdentifier { customer_identifier } if **customer_identifier == *key => {
+            KeyIs::CustomerIdentifier
+        }
+        Identity::License { .. } | Identity::Account { .. } | Identity::CustomerIdentifier { .. } => {
+            KeyIs::NoIdentity
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{option, prelude::*};
+
+    fn identities() -> impl Strategy<Value = Identity> {
+        let text = || prop_oneof![Just("acme"), Just("other")].prop_map(Arc::<str>::from);
+        prop_oneof![
+            (text(), text())
+                .prop_map(|(account_id, license_arn)| Identity::License { account_id, license_arn }),
+            text().prop_map(|account_id| Identity::Account { account_id }),
+            text().prop_map(|customer_identifier| Identity::CustomerIdentifier { customer_identifier }),
+        ]
+    }
+
+    fn subscriptions() -> impl Strategy<Value = Subscription> {
+        let noticed = || any::<i64>().prop_map(Timestamp::from_millis);
+        prop_oneof![
+            Just(Subscription::Active),
+            Just(Subscription::NotSubscribed),
+            (noticed(), any::<bool>())
+                .prop_map(|(noticed, not_subscribed)| Subscription::Closing { noticed, not_subscribed }),
+            (noticed(), any::<bool>())
+                .prop_map(|(noticed, not_subscribed)| Subscription::Closed { noticed, not_subscribed }),
+        ]
+    }
+
+    fn states() -> impl Strategy<Value = CustomerState> {
+        let since = (i64::MIN + 1..).prop_map(Timestamp::from_millis);
+        let hours = || any::<u32>().prop_map(Hour::from_index);
+        let rare = (option::of(identities()), option::of(hours()), subscriptions());
+        (identities(), option::of(since), hours(), rare).prop_map(
+            |(identity, since, first_hour, (former, sealed_through, subscription))| CustomerState {
+                identity,
+                former,
+                since,
+                first_hour,
+                sealed_through,
+                subscription,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_customer_is_kept_as_it_is(state in states(), identity in identities()) {
+            let customer = Customer { product: ProductIndex(3), key: "acme".into(), state };
+            let row = Row::new(customer.clone());
+            let is_known = customer.state.identities().any(|its| *its == identity);
+            prop_assert_eq!(row.is_known_as(&identity), is_known);
+            prop_assert_eq!(row.sealed_through(), customer.state.sealed_through);
+            prop_assert_eq!(row.customer(), customer);
+        }
+    }
+
+    #[test]
+    fn a_row_takes_48_bytes() {
+        assert_eq!(size_of::<Row>(), 48);
+    }
+}

@@ -1,0 +1,318 @@
+//! What each commit has put on disk, held against the model and AWS's truth.
+
+use std::{collections::BTreeMap, collections::BTreeSet, time::Duration};
+
+use super::{
+    Series,
+    aws_truth::Taken,
+    ledger::{Entry, Ledger, Place, Row, amount},
+    plan::CUSTOMERS,
+    world::World,
+};
+use crate::{
+    domain::{
+        billing::record::{HoldReason, Outcome, Record, RecordId},
+        invariants,
+        time::Hour,
+        usage::bucket::Bucket,
+    },
+    store::tables::sealing::SealingState,
+};
+
+/// Whether all that was acknowledged is there: at any time (I1), or right after it was acknowledged (I3).
+type IsThere = fn(&invariants::Location, u128, u128) -> Option<invariants::Fault>;
+
+/// How early a clock that no one doubts may end a record.
+const TOLERANCE: Duration = Duration::from_mins(3);
+
+impl Ledger {
+    /// Held records, why, and whether AWS has billed them all the same.
+    pub(super) fn held(&self, world: &World) -> Vec<(RecordId, HoldReason, bool)> {
+        let market = world.market();
+        let held = self.entries.iter().filter_map(|(id, entry)| match &entry.place {
+            Place::Settled(Outcome::Held { reason, .. }) => {
+                Some((*id, *reason, market.has_billed(&entry.record)))
+            }
+            _ => None,
+        });
+        held.collect()
+    }
+
+    /// Takes in what a commit has put on disk.
+    pub(super) fn take_in(&mut self, rows: Vec<Row>, world: &World) {
+        let mut touched = BTreeSet::new();
+        let mut sealing = None;
+        for row in rows {
+            match row {
+                Row::Bucket(series, hour, bucket) => {
+                    self.put_bucket(series, hour, &bucket, world);
+                    touched.insert(series);
+                }
+                Row::BucketGone(series, hour) => {
+                    let gone = self.open.remove(&(series, hour)).unwrap_or_default();
+                    *self.placed.entry(series).or_default() -= gone;
+                    touched.insert(series);
+                }
+                Row::Tried(id, delivery) => {
+                    if let Some(entry) = self.entries.get_mut(&id) {
+                        entry.may_be_unanswered = delivery.outcome_unknown;
+                        check_against_truth(entry, world);
+                    }
+                }
+                Row::Pending(record) => {
+                    touched.insert(self.put_record(record, Place::Pending, 0, world));
+                }
+                Row::Settled(settled) => {
+                    let place = Place::Settled(settled.outcome);
+                    touched.insert(self.put_record(settled.record, place, settled.attempts, world));
+                }
+                Row::Sealing(state) => sealing = Some(state),
+            }
+        }
+        for series in touched {
+            self.check_sum(series, invariants::conserved, world);
+        }
+        if let Some(state) = sealing {
+            self.move_watermark(&state, world);
+        }
+    }
+
+    fn put_bucket(&mut self, series: Series, hour: Hour, bucket: &Bucket, world: &World) {
+        // A level is not a sum of what is used: only what earlier hours have left counts.
+        let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
+        let amount = if adds_up { bucket.total() } else { bucket.carried.total() };
+        let before = self.open.insert((series, hour), amount).unwrap_or_default();
+        let placed = self.placed.entry(series).or_default();
+        *placed = *placed + amount - before;
+    }
+
+    fn put_record(&mut self, record: Record, place: Place, attempts: u32, world: &World) -> Series {
+        let id = record.id;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return self.seal(record, place, world);
+        };
+        world.trace.faults(invariants::unchanged(&entry.record, &record));
+        *self.placed.entry(entry.series).or_default() -= amount(&entry.record, &entry.place);
+        entry.place = place;
+        *self.placed.entry(entry.series).or_default() += amount(&entry.record, &entry.place);
+        note_place(entry, attempts, world);
+        check_against_truth(entry, world);
+        check_missed(entry, world);
+        entry.series
+    }
+
+    /// A record that was not there before.
+    fn seal(&mut self, record: Record, place: Place, world: &World) -> Series {
+        let series = Series::named(&record.customer, &record.dimension, world.catalog());
+        if let Some(other) = self.slots.insert(record.slot(), record.id) {
+            world.trace.fault(format!("I6: record {other} has the slot of {record:?}"));
+        }
+        world.trace.faults(invariants::record(&record));
+        let was_closing = world.closings().contains_key(&series.customer);
+        if !was_closing {
+            world.trace.faults(invariants::after_its_hour(&record, world.truth.now()));
+        }
+        let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
+        if !adds_up {
+            *self.levels.entry(series).or_default() += record.amounts.usage;
+        }
+        check_hour(series, &record, world);
+        self.sealed.insert((series, record.hour));
+        *self.placed.entry(series).or_default() += amount(&record, &place);
+        let entry = Entry { series, record, place, may_be_unanswered: false, was_closing };
+        note_seal(&entry, world);
+        if entry.place != Place::Pending {
+            note_place(&entry, 0, world);
+        }
+        self.entries.insert(entry.record.id, entry);
+        series
+    }
+
+    /// Everything that was acknowledged is somewhere, and nothing else (I1, I3, I4).
+    fn check_sum(&self, series: Series, is_there: IsThere, world: &World) {
+        let placed = self.placed.get(&series).copied().unwrap_or_default();
+        let place = series.place(world.catalog());
+        if series.dimension(world.catalog()).aggregate.adds_up() {
+            let (acknowledged, limbo) = world.model().sums(series);
+            world.trace.faults(is_there(&place, acknowledged, placed));
+            world.trace.faults(invariants::once(&place, acknowledged + limbo, placed));
+            return;
+        }
+        let told = self.levels.get(&series).copied().unwrap_or_default();
+        if placed != told {
+            let name = series.name(world.catalog());
+            world.trace.fault(format!("I1: {name} came to {told}, and {placed} is placed"));
+        }
+    }
+
+    /// Everything at once; the applications have just been told something.
+    pub(super) fn check_sums(&self, world: &World) {
+        for customer in 0..CUSTOMERS.len() {
+            for dimension in 0..world.catalog().products().next().unwrap().1.dimensions.len() {
+                self.check_sum(Series { customer, dimension }, invariants::durable, world);
+            }
+        }
+    }
+
+    /// Checks that each reported level behind the watermark has a record.
+    fn move_watermark(&mut self, state: &SealingState, world: &World) {
+        let from = self.watermark;
+        self.watermark = state.watermark;
+        if state.unfinished.is_some() || from == Hour::FIRST {
+            return;
+        }
+        world.trace.note(format!("sealed through {}", state.watermark));
+        for customer in 0..CUSTOMERS.len() {
+            for dimension in 0..world.catalog().products().next().unwrap().1.dimensions.len() {
+                let (series, hour) = (Series { customer, dimension }, state.watermark);
+                if series.dimension(world.catalog()).aggregate.adds_up()
+                    || self.sealed.contains(&(series, hour))
+                {
+                    continue;
+                }
+                let must = world.model().hour(series, hour).unwrap_or_default();
+                if must > 0 {
+                    let name = series.name(world.catalog());
+                    world.trace.fault(format!("model: {name} {hour} must come to {must} and has no record"));
+                }
+            }
+        }
+    }
+
+    /// Checks by AWS's own record that acknowledged usage is billed there, or listed here.
+    pub(super) fn check_by_truth(&self, world: &World) {
+        let mut accounted: BTreeMap<Series, i128> = BTreeMap::new();
+        for ((series, _), open) in &self.open {
+            *accounted.entry(*series).or_default() += i128::try_from(*open).unwrap();
+        }
+        let market = world.market();
+        for entry in self.entries.values() {
+            let unit = &entry.series.dimension(world.catalog()).unit;
+            let billed = market.billed(&entry.record).micros();
+            let step = u64::try_from(unit.step()).unwrap();
+            let base = u128::from(billed / unit.quantity_of(1).micros() * step);
+            let here = match &entry.place {
+                _ if base > 0 => base,
+                place => amount(&entry.record, place),
+            };
+            let rounded = if base > 0 { entry.record.amounts.rounded } else { 0 };
+            *accounted.entry(entry.series).or_default() += i128::try_from(here).unwrap() - rounded;
+        }
+        drop(market);
+        for (series, accounted) in accounted {
+            if !series.dimension(world.catalog()).aggregate.adds_up() {
+                continue;
+            }
+            let (acknowledged, limbo) = world.model().sums(series);
+            let accounted = u128::try_from(accounted).unwrap();
+            if !(acknowledged..=acknowledged + limbo).contains(&accounted) {
+                let name = series.name(world.catalog());
+                world.trace.fault(format!(
+                    "by AWS's truth {accounted} of {name} are billed or in sight; {acknowledged} were acknowledged"
+                ));
+            }
+        }
+    }
+}
+
+/// The model's word on an hour.
+fn check_hour(series: Series, record: &Record, world: &World) {
+    let Some(must) = world.model().hour(series, record.hour) else { return };
+    world.trace.saw("an hour that the model knows");
+    if record.amounts.usage != must {
+        let (name, hour, is) = (series.name(world.catalog()), record.hour, record.amounts.usage);
+        world.trace.fault(format!("model: {name} {hour} must come to {must} and comes to {is}"));
+    }
+}
+
+fn note_seal(entry: &Entry, world: &World) {
+    let record = &entry.record;
+    let name = entry.series.name(world.catalog());
+    let (id, hour, quantity) = (record.id, record.hour, record.quantity);
+    world.trace.note(format!("record {id}: {name} {hour} {quantity}, {:?}", entry.place));
+    let trace = &world.trace;
+    for (is_so, kind) in [
+        (record.quantity.is_zero(), "a zero record"),
+        (!record.allocations.is_empty(), "a record with tags"),
+        (!record.amounts.carried_in.is_empty(), "a carry"),
+        (record.amounts.rounded != 0, "a rounded remainder"),
+        (entry.was_closing, "a seal of a closing customer"),
+    ] {
+        if is_so {
+            trace.saw(kind);
+        }
+    }
+}
+
+fn note_place(entry: &Entry, attempts: u32, world: &World) {
+    let kind = match &entry.place {
+        Place::Pending => "resumed",
+        Place::Settled(outcome) => match outcome {
+            Outcome::Accepted { presumed: false, .. } => "accepted",
+            Outcome::Accepted { presumed: true, .. } => "presumed",
+            Outcome::Held { reason, .. } => match reason {
+                HoldReason::NotSubscribed => "held: not subscribed",
+                HoldReason::Conflict => "held: conflict",
+                HoldReason::Refused => "held: refused",
+                HoldReason::NotBillable => "held: not billable",
+                HoldReason::NoIdentity => "held: no identity",
+                HoldReason::Missed => "held: missed",
+                HoldReason::OutcomeUnknown => "held: outcome unknown",
+            },
+            Outcome::RolledForward { .. } => "rolled forward",
+            Outcome::Expired => "expired",
+            Outcome::Carried { .. } => "carried by a person",
+            Outcome::WrittenOff => "written off by a person",
+        },
+    };
+    world.trace.tell(kind, &format!("record {} after {attempts} attempts", entry.record.id));
+}
+
+/// Only a deadline that has passed ends a record that AWS might still take: a clock in doubt ends nothing.
+fn check_missed(entry: &Entry, world: &World) {
+    let is_given_up = matches!(
+        entry.place,
+        Place::Settled(Outcome::RolledForward { .. } | Outcome::Held { reason: HoldReason::Missed, .. })
+    );
+    let deadline = world.rules.window.deadline(entry.record.hour);
+    let is_early = world.truth.now() < deadline.minus(TOLERANCE);
+    if !is_given_up || !is_early {
+        return;
+    }
+    if world.model().is_irregular(entry.series.customer) {
+        // A notice has brought the deadline forward, and a reopening has not brought it back.
+        world.trace.saw("given up for a notice's deadline");
+    } else {
+        world.trace.fault(format!("given up before its deadline, which is {deadline}: {:?}", entry.record));
+    }
+}
+
+/// Checks that the agent's belief about a record is true (I5), and that nothing is billed twice.
+fn check_against_truth(entry: &Entry, world: &World) {
+    let (market, record) = (world.market(), &entry.record);
+    let (taken, has_billed) = (market.taken(record), market.has_billed(record));
+    drop(market);
+    let fault = |what: &str| world.trace.fault(format!("{what}: {:?} {record:?}, {taken:?}", entry.place));
+    match &entry.place {
+        Place::Pending if has_billed && !entry.may_be_unanswered => {
+            fault("billed, and the disk knows of no attempt");
+        }
+        Place::Settled(outcome) => match outcome {
+            Outcome::Accepted { presumed: true, .. } if taken == Taken::ByOther => {
+                world.trace.saw("presumed, and another's: a known risk");
+            }
+            Outcome::Accepted { .. } if !has_billed => fault("accepted, and not billed"),
+            Outcome::RolledForward { .. } | Outcome::Carried { .. } if has_billed => {
+                fault("billed, and moved on all the same");
+            }
+            Outcome::Held { reason: HoldReason::Conflict, .. } if taken != Taken::ByOther => {
+                fault("a conflict with no one else");
+            }
+            Outcome::Held { reason, .. } if has_billed && *reason != HoldReason::OutcomeUnknown => {
+                fault("billed, and held as if it were not");
+            }
+            _ => {}
+        },
+        Place::Pending => {}
+    }
+}

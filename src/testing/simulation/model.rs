@@ -1,0 +1,198 @@
+//! The reference: what was acknowledged, and what it must come to.
+//!
+//! It is simple on purpose. It knows no store, no crash, no retry; only what applications were told. An event that was
+//! sent and not acknowledged may count or not: until its resend is acknowledged it is in limbo, and sums have a range.
+//! Where it is not certain in which hour an event counted (it was late, or its answer was), the hours that come into
+//! question are left out of the comparison by hours; the sums have no such exceptions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Series;
+use crate::domain::{
+    product::{Aggregate, Catalog},
+    time::{Hour, Timestamp},
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    /// The same for every resend.
+    pub(super) key: u64,
+    pub(super) series: Series,
+    pub(super) quantity: u64,
+    pub(super) subject: u64,
+    /// `None` for: when it comes.
+    pub(super) time: Option<Timestamp>,
+}
+
+/// One sending of an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending {
+    /// The hour of its time.
+    pub(super) hour: Hour,
+    pub(super) time: Timestamp,
+    /// The latest hour that may have taken it.
+    pub(super) latest: Hour,
+}
+
+/// What was sent, and not acknowledged.
+struct Limbo {
+    amount: u128,
+    first: Sending,
+    /// Each sending said the same.
+    is_sure: bool,
+    latest: Hour,
+}
+
+/// An event that surely counted in an hour.
+#[derive(Clone, Copy)]
+struct Counted {
+    time: Timestamp,
+    quantity: u64,
+    subject: u64,
+}
+
+pub(super) struct Model {
+    aggregates: Vec<Aggregate>,
+    acknowledged: BTreeMap<Series, u128>,
+    limbo: BTreeMap<Series, BTreeMap<u64, Limbo>>,
+    hours: BTreeMap<(Series, Hour), Vec<Counted>>,
+    uncertain: BTreeSet<(Series, Hour)>,
+    /// Customers with a notice: their hours are not as the others'.
+    irregular: BTreeSet<usize>,
+    /// The level that stands after an hour, for as far as it was asked; `None` if it is uncertain.
+    standing: BTreeMap<Series, (Hour, Option<(Timestamp, u64)>)>,
+    first_hour: Option<Hour>,
+}
+
+impl Model {
+    pub(super) fn new(catalog: &Catalog) -> Self {
+        let (_, product) = catalog.products().next().unwrap();
+        Self {
+            aggregates: product.dimensions.iter().map(|dimension| dimension.aggregate).collect(),
+            acknowledged: BTreeMap::new(),
+            limbo: BTreeMap::new(),
+            hours: BTreeMap::new(),
+            uncertain: BTreeSet::new(),
+            irregular: BTreeSet::new(),
+            standing: BTreeMap::new(),
+            first_hour: None,
+        }
+    }
+
+    pub(super) fn sent(&mut self, event: &Event, sending: Sending) {
+        let amount = match self.aggregates[event.series.dimension] {
+            Aggregate::Count => 1,
+            _ => event.quantity.into(),
+        };
+        let limbo = self.limbo.entry(event.series).or_default();
+        let sent = limbo.entry(event.key).or_insert(Limbo {
+            amount,
+            first: sending,
+            is_sure: true,
+            latest: sending.latest,
+        });
+        sent.is_sure &= sent.first.hour == sending.hour && sent.first.time == sending.time;
+        sent.first.hour = sent.first.hour.min(sending.hour);
+        sent.latest = sent.latest.max(sending.latest);
+        self.first_hour = Some(self.first_hour.map_or(sending.hour, |first| first.min(sending.hour)));
+    }
+
+    /// A sending has come to nothing, as far as anyone knows; it may have counted until now.
+    pub(super) fn unanswered(&mut self, event: &Event, latest: Hour) {
+        if let Some(sent) = self.limbo.get_mut(&event.series).and_then(|limbo| limbo.get_mut(&event.key)) {
+            sent.latest = sent.latest.max(latest);
+        }
+    }
+
+    /// The application was told that an event does not count, however often it was sent.
+    pub(super) fn refused(&mut self, event: &Event) {
+        if let Some(limbo) = self.limbo.get_mut(&event.series) {
+            limbo.remove(&event.key);
+        }
+    }
+
+    /// The application was told that an event counts. Hours up to `sealed_through` were closed by then.
+    pub(super) fn acknowledged(&mut self, event: &Event, sealed_through: Hour, latest: Hour) {
+        let series = event.series;
+        let Some(sent) = self.limbo.get_mut(&series).and_then(|limbo| limbo.remove(&event.key)) else {
+            return;
+        };
+        *self.acknowledged.entry(series).or_default() += sent.amount;
+        let hour = sent.first.hour;
+        if sent.is_sure && hour > sealed_through {
+            let counted = Counted { time: sent.first.time, quantity: event.quantity, subject: event.subject };
+            self.hours.entry((series, hour)).or_default().push(counted);
+        } else {
+            let last = sent.latest.max(latest).next();
+            self.uncertain.extend((hour.index()..=last.index()).map(|hour| (series, Hour::from_index(hour))));
+        }
+    }
+
+    /// A customer's notice is given.
+    pub(super) fn note_irregular(&mut self, customer: usize) {
+        self.irregular.insert(customer);
+    }
+
+    pub(super) fn is_irregular(&self, customer: usize) -> bool {
+        self.irregular.contains(&customer)
+    }
+
+    /// What was acknowledged, and how much more may have counted.
+    pub(super) fn sums(&self, series: Series) -> (u128, u128) {
+        let acknowledged = self.acknowledged.get(&series).copied().unwrap_or_default();
+        let limbo = self.limbo.get(&series).into_iter().flatten().map(|(_, sent)| sent.amount).sum();
+        (acknowledged, limbo)
+    }
+
+    pub(super) fn is_all_acknowledged(&self) -> bool {
+        self.limbo.values().all(BTreeMap::is_empty)
+    }
+
+    /// What an hour that is sealed now has heard itself, where that is certain. Asked for hour by hour.
+    pub(super) fn hour(&mut self, series: Series, hour: Hour) -> Option<u128> {
+        let aggregate = self.aggregates[series.dimension];
+        if let Aggregate::Latest { .. } = aggregate {
+            return self.level(series, hour);
+        }
+        if !self.is_certain(series, hour) {
+            return None;
+        }
+        let counted = self.hours.get(&(series, hour)).into_iter().flatten();
+        Some(match aggregate {
+            Aggregate::Count => counted.count() as u128,
+            Aggregate::Max => counted.map(|event| event.quantity).max().unwrap_or_default().into(),
+            Aggregate::Unique => counted.map(|event| event.subject).collect::<BTreeSet<_>>().len() as u128,
+            Aggregate::Sum | Aggregate::Latest { .. } => {
+                counted.map(|event| u128::from(event.quantity)).sum()
+            }
+        })
+    }
+
+    fn is_certain(&self, series: Series, hour: Hour) -> bool {
+        !self.uncertain.contains(&(series, hour))
+            && !self.irregular.contains(&series.customer)
+            && self.limbo.get(&series).is_none_or(BTreeMap::is_empty)
+    }
+
+    /// A level stands until it is changed.
+    fn level(&mut self, series: Series, hour: Hour) -> Option<u128> {
+        let first = self.first_hour?.previous();
+        let (mut through, mut standing) =
+            self.standing.get(&series).copied().unwrap_or((first, Some((Timestamp::MIN, 0))));
+        while through < hour {
+            through = through.next();
+            let told = self.hours.get(&(series, through)).into_iter().flatten();
+            // Of two at the same moment, the one that came later stands.
+            let latest = told.max_by_key(|event| event.time).map(|event| (event.time, event.quantity));
+            let stood = standing.map(|(at, level)| if level > 0 { (at, level) } else { (Timestamp::MIN, 0) });
+            standing = match (latest, stood) {
+                _ if !self.is_certain(series, through) => None,
+                (Some(latest), Some(stood)) if stood.0 > latest.0 => Some(stood),
+                (Some(latest), _) => Some(latest),
+                (None, stood) => stood,
+            };
+        }
+        self.standing.insert(series, (through, standing));
+        (through == hour).then_some(standing?.1.into())
+    }
+}

@@ -1,0 +1,132 @@
+//! The marketplace's notices, and the person who decides about held records.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{
+    plan::{CUSTOMERS, PRODUCT, chance, identity, mins},
+    world::World,
+};
+use crate::{
+    domain::{
+        billing::record::{Decision, DecisionKind, HoldReason, RecordId},
+        time::{Hour, Timestamp},
+    },
+    engine::{
+        billing::Registration,
+        committer::{CommitError, Committer},
+    },
+};
+
+/// A closing customer's records are taken for so long.
+const LAST_HOUR: Duration = Duration::from_hours(1);
+
+pub(super) async fn work(world: Arc<World>) {
+    register(&world, 0, false).await;
+    while !world.is_calm() {
+        sleep(mins(10, 90)).await;
+        match fastrand::u8(..10) {
+            0 => give_notice(&world).await,
+            1..4 => reopen(&world).await,
+            _ => decide(&world).await,
+        }
+    }
+}
+
+/// A customer's subscription ends: the agent is told, sooner or later.
+async fn give_notice(world: &World) {
+    let (customer, noticed) = (fastrand::usize(..world.plan.customers), world.truth.now());
+    if world.closings().contains_key(&customer) {
+        return;
+    }
+    let (key, account) = CUSTOMERS[customer];
+    world.trace.tell("a notice", key);
+    world.market().unsubscribe(account, noticed.plus(LAST_HOUR), Timestamp::MAX);
+    world.model().note_irregular(customer);
+    world.closings().insert(customer, (noticed, Timestamp::MAX));
+    sleep(if chance(3) { mins(0, 40) } else { Duration::ZERO }).await;
+    loop {
+        if let Some(committer) = world.committer()
+            && let Ok(closed) = committer.close_customer(PRODUCT, key.into(), noticed).await
+        {
+            world.trace.note(format!("the agent has the notice: {}", closed.is_some()));
+            let told = if closed.is_some() { world.truth.now() } else { Timestamp::MAX };
+            world.closings().insert(customer, (noticed, told));
+            return;
+        }
+        sleep(Duration::from_secs(10)).await;
+    }
+}
+
+/// A customer that is closing, or has ended, comes back.
+async fn reopen(world: &World) {
+    let Some((customer, (noticed, _))) = world.closings().first_key_value().map(|(who, when)| (*who, *when))
+    else {
+        return;
+    };
+    world.trace.tell("a reopening", CUSTOMERS[customer].0);
+    world.market().subscribe(CUSTOMERS[customer].1);
+    world.closings().insert(customer, (noticed, Timestamp::MAX));
+    register(world, customer, true).await;
+    world.closings().remove(&customer);
+}
+
+async fn register(world: &World, customer: usize, reopens: bool) {
+    loop {
+        let registration = Registration {
+            product: PRODUCT,
+            key: CUSTOMERS[customer].0.into(),
+            identity: identity(customer),
+            since: None,
+            hour: Hour::containing(world.clock.now()),
+            reopens,
+        };
+        if let Some(committer) = world.committer() {
+            match committer.put_customers(vec![registration]).await {
+                Ok(()) => return,
+                Err(CommitError::Refused(fault)) => {
+                    return world.trace.fault(format!("a registration is refused: {fault}"));
+                }
+                Err(CommitError::Full | CommitError::Unavailable(_)) => {}
+            }
+        }
+        sleep(Duration::from_secs(10)).await;
+    }
+}
+
+/// Looks at some held records, asks AWS where that is needed, and decides.
+async fn decide(world: &World) {
+    let mut held = world.ledger().held(world);
+    fastrand::shuffle(&mut held);
+    for (id, reason, is_billed) in held.into_iter().take(fastrand::usize(1..6)) {
+        let kind = DecisionKind::ALL[fastrand::usize(..DecisionKind::ALL.len())];
+        let is_sound = match kind {
+            DecisionKind::Carry => !is_billed,
+            DecisionKind::Retry | DecisionKind::WriteOff => true,
+        };
+        if let Some(committer) = world.committer().filter(|_| is_sound) {
+            let is_done = carry_out(world, &committer, id, kind).await;
+            // The slot is another's, and a lost answer would hide it.
+            if is_done && (kind, reason) == (DecisionKind::Retry, HoldReason::Conflict) {
+                world.trace.fault(format!("record {id} is sent again, though another's amount stands"));
+            }
+        }
+    }
+}
+
+/// Whether the agent took the decision.
+async fn carry_out(world: &World, committer: &Committer, id: RecordId, kind: DecisionKind) -> bool {
+    let (reason, by, client) = ("a test".into(), "me".into(), "ops".into());
+    let decision = Decision { kind, reason, by, client, at: world.clock.now() };
+    let decided = committer.decide(BTreeSet::from([id]), decision).await;
+    let what = match (&decided, kind) {
+        (Ok(()), DecisionKind::Retry) => "a decision to retry",
+        (Ok(()), DecisionKind::Carry) => "a decision to carry",
+        (Ok(()), DecisionKind::WriteOff) => "a decision to write off",
+        (Err(CommitError::Refused(_)), _) => "a decision that cannot be carried out",
+        (Err(CommitError::Full | CommitError::Unavailable(_)), _) => "a decision without an answer",
+    };
+    world.trace.tell(what, &format!("about record {id}"));
+    decided.is_ok()
+}

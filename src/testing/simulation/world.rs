@@ -1,0 +1,148 @@
+//! What the agent, AWS, the applications and the operator of one seed have in common.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{aws_truth::Market, ledger::Ledger, model::Model, plan::Plan, trace::Trace};
+use crate::{
+    base::clock::{Clock, Steps},
+    domain::{
+        clock_guard::Skew,
+        product::Catalog,
+        time::{Hour, Timestamp},
+    },
+    engine::{committer::Committer, rules::Rules, trusted_clock::TrustedClock},
+};
+
+/// A clock that is off by more than this is found out.
+const NOTICED_SKEW: Duration = Duration::from_mins(1);
+
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) rules: Rules,
+    /// The time, as AWS has it.
+    pub(super) truth: Clock,
+    /// What the agent's machine shows.
+    pub(super) clock: Clock,
+    true_steps: &'static Steps,
+    steps: &'static Steps,
+    pub(super) trace: Trace,
+    model: Mutex<Model>,
+    market: Mutex<Market>,
+    ledger: Mutex<Ledger>,
+    agent: Mutex<Option<(Committer, TrustedClock)>>,
+    /// Asks for the end of the process, from inside whatever happens.
+    pub(super) crash: Notify,
+    is_calm: AtomicBool,
+    /// Customers whose notice the agent has taken: when AWS gave it, and when the agent had it.
+    closings: Mutex<BTreeMap<usize, (Timestamp, Timestamp)>>,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan) -> Self {
+        let (truth, true_steps) = Clock::simulated(plan.start);
+        let (clock, steps) = Clock::simulated(plan.start);
+        let rules = plan.rules();
+        Self {
+            model: Mutex::new(Model::new(&rules.catalog)),
+            ledger: Mutex::new(Ledger::default()),
+            plan,
+            rules,
+            truth,
+            clock,
+            true_steps,
+            steps,
+            trace: Trace::new(truth),
+            market: Mutex::default(),
+            agent: Mutex::default(),
+            crash: Notify::new(),
+            is_calm: AtomicBool::new(false),
+            closings: Mutex::default(),
+        }
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.rules.catalog
+    }
+
+    pub(super) fn model(&self) -> MutexGuard<'_, Model> {
+        self.model.lock().unwrap()
+    }
+
+    pub(super) fn market(&self) -> MutexGuard<'_, Market> {
+        self.market.lock().unwrap()
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    pub(super) fn closings(&self) -> MutexGuard<'_, BTreeMap<usize, (Timestamp, Timestamp)>> {
+        self.closings.lock().unwrap()
+    }
+
+    /// The agent, while there is one.
+    pub(super) fn committer(&self) -> Option<Committer> {
+        self.agent.lock().unwrap().as_ref().map(|(committer, _)| committer.clone())
+    }
+
+    pub(super) fn put_agent(&self, agent: Option<(Committer, TrustedClock)>) {
+        *self.agent.lock().unwrap() = agent;
+    }
+
+    /// The time as the agent has it, by its clock or by AWS's word.
+    pub(super) fn best_now(&self) -> Timestamp {
+        self.agent.lock().unwrap().as_ref().map_or_else(|| self.clock.now(), |(_, clock)| clock.best_now())
+    }
+
+    /// From now on nothing goes wrong any more.
+    pub(super) fn calm(&self) {
+        self.is_calm.store(true, Ordering::Relaxed);
+        self.market().calm();
+    }
+
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_calm.load(Ordering::Relaxed)
+    }
+
+    /// How far the agent's clock is ahead.
+    pub(super) fn skew(&self) -> i64 {
+        self.clock.now().millis() - self.truth.now().millis()
+    }
+
+    pub(super) fn is_clock_wrong(&self) -> bool {
+        Skew::of(self.clock.now(), self.truth.now()).size() > NOTICED_SKEW
+    }
+
+    /// Sets the agent's clock so far ahead of the time.
+    pub(super) fn set_skew(&self, seconds: i64) {
+        self.steps.by_seconds(seconds - self.skew() / 1000);
+    }
+
+    /// The machine sleeps: time passes, and no monotonic clock counts it.
+    pub(super) fn suspend(&self, seconds: i64) {
+        self.steps.by_seconds(seconds);
+        self.true_steps.by_seconds(seconds);
+    }
+
+    pub(super) fn note_start(&self) {
+        if self.is_clock_wrong() {
+            self.trace.saw("a start under a wrong clock");
+        }
+    }
+
+    /// The latest hour that takes what is counted now.
+    pub(super) fn latest_hour(&self) -> Hour {
+        let watermark = self.ledger().watermark();
+        let now = self.clock.now().max(self.best_now());
+        Hour::containing(now).max(watermark.next())
+    }
+}
