@@ -12,6 +12,7 @@ mod bench;
 mod browser;
 mod client;
 mod client_alone;
+mod client_package;
 mod clock;
 mod contract;
 mod customers;
