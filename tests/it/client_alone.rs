@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     pin::Pin,
     process::Command,
     sync::{Arc, Mutex},
@@ -54,12 +55,18 @@ fn an_application_compiles_neither_rocksdb_nor_the_aws_sdk() {
     }
 }
 
-/// The proto and the licence are links in the repository.
+/// It has copies of the proto and of the licence. They are no symbolic links, since not everything that carries a source
+/// tree keeps those.
 #[test]
 fn its_package_is_whole() {
     let list = cargo(&["package", "--locked", "--allow-dirty", "--package", "tallyman-client", "--list"]);
     for file in ["proto/tallyman/v1/tallyman.proto", "LICENSE", "README.md", "examples/send_usage.rs"] {
         assert!(list.lines().any(|line| line == file), "{file} is missing:\n{list}");
+    }
+    for file in ["proto/tallyman/v1/tallyman.proto", "LICENSE"] {
+        let [original, copy] = [root().join(file), root().join("client").join(file)];
+        let is_same = fs::read(&original).unwrap() == fs::read(&copy).unwrap();
+        assert!(is_same, "{file} was changed: cp {file} client/{file}");
     }
 }
 

@@ -12,7 +12,6 @@ mod bench;
 mod browser;
 mod client;
 mod client_alone;
-mod client_package;
 mod clock;
 mod contract;
 mod customers;

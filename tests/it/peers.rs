@@ -83,7 +83,7 @@ async fn the_sandbox_in_its_page_works_as_it_stands() {
 #[test]
 fn the_rust_in_the_readme_is_the_example() {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let example = words(&std::fs::read_to_string(root().join("examples/rust/send_usage.rs")).unwrap());
+    let example = words(&std::fs::read_to_string(root().join("client/examples/send_usage.rs")).unwrap());
     for block in blocks_of("README.md", "rust") {
         assert!(example.contains(&words(&block)), "not in the example:\n{block}");
     }
