@@ -1,4 +1,4 @@
-//! Why an agent cannot go on from what is on disk.
+//! Why a configuration cannot go on from what is on disk. What is wrong with the folder itself is a `StoreError`.
 
 use thiserror::Error;
 

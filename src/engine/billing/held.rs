@@ -1,4 +1,5 @@
-//! Held records: those that wait for a person, and those that wait for a subscription.
+//! Held records, those that wait for a person and those that wait for a subscription, and the ways out. The ways in are
+//! `customer_hour`, `settle` and `moves`.
 
 use crate::{
     domain::{
