@@ -61,8 +61,13 @@ async fn go_bills_once_and_names_what_does_not_count() {
 
 #[test]
 fn each_is_under_sixty_lines() {
-    for example in ["python/send_usage.py", "node/send_usage.js", "../client/examples/send_usage.rs", "go/send_usage.go"] {
-        let text = std::fs::read_to_string(root().join("examples").join(example)).unwrap();
+    for example in [
+        "examples/python/send_usage.py",
+        "examples/node/send_usage.js",
+        "client/examples/send_usage.rs",
+        "examples/go/send_usage.go",
+    ] {
+        let text = std::fs::read_to_string(root().join(example)).unwrap();
         assert!(text.lines().count() < 60, "{example}");
     }
 }

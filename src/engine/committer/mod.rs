@@ -20,7 +20,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
 use tracing::Span;
 
 use crate::{
-    base::tasks::{Panicked, Tasks},
+    base::{
+        metrics,
+        tasks::{Panicked, Tasks},
+    },
     domain::{
         billing::record::{Decision, RecordId, Settled},
         destination::AllowedMove,
@@ -319,8 +322,9 @@ fn lock(status: &Mutex<Status>) -> MutexGuard<'_, Status> {
     status.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends all writing. What a restart mends by itself asks for one.
+/// Ends all writing, and has it seen before anyone is refused. What a restart mends by itself asks for one.
 fn fail(lifecycle: &Lifecycle, fault: &StoreError) {
+    metrics::store_failed();
     lifecycle.fail(&reason(fault));
     if fault.is_mended_by_restart() {
         lifecycle.request_restart();

@@ -14,10 +14,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::{
-    base::{
-        metrics,
-        tasks::{Tasks, in_place},
-    },
+    base::tasks::{Tasks, in_place},
     engine::{lifecycle::Lifecycle, state::EngineState, trusted_clock::TrustedClock},
     store::{Store, StoreError},
 };
@@ -158,7 +155,6 @@ impl Writer {
     async fn fail(&self, fault: &StoreError, commands: &mut mpsc::Receiver<Envelope>) {
         error!(%fault, "the store has failed: no usage is taken until a restart");
         fail(&self.shared.lifecycle, fault);
-        metrics::store_failed();
         commands.close();
         while commands.recv().await.is_some() {}
     }
