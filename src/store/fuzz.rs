@@ -145,10 +145,7 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
         seed::<SubjectRows>(b's', (hour, u128::MAX / 3)),
         seed::<NamedProducerRows>(b'p', "host-1"),
         seed::<ProducerRows>(b'P', ProducerKey { client: "checkout", name: "host-1" }),
-        seed::<DigestBlocks>(
-            b'g',
-            DigestBlockKey { producer: ProducerKey { client: "", name: "host-1" }, place: 7 },
-        ),
+        seed::<DigestBlocks>(b'g', DigestBlockKey { client: "", name: "host-1", place: 7 }),
         seed::<HourTallyRows>(b'h', hour),
         seed::<AggregateRows>(b'a', ("prod", "gb")),
         seed::<DestinationRows>(b'd', "prod"),

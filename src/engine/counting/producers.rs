@@ -137,7 +137,7 @@ impl Producers {
         let digest = if let Some(block) = self.unwritten.get(&(id.clone(), place)) {
             block.get(sequence)
         } else {
-            let block = store.find(DigestBlocks, DigestBlockKey { producer: key(id), place })?;
+            let block = store.find(DigestBlocks, block_key(id, place))?;
             block.and_then(|block| block.get(sequence))
         };
         Ok(digest.ok_or(NoDigest::NoLonger))
@@ -169,7 +169,7 @@ impl Producers {
         let known = self.entry(id);
         (known.sequence, known.last_seen) = (position.sequence, now);
         if let Some((place, block)) = known.digests.push(position.sequence, position.digest) {
-            batch.put(DigestBlocks, DigestBlockKey { producer: key(id), place }, &block);
+            batch.put(DigestBlocks, block_key(id, place), &block);
             self.unwritten.insert((id.clone(), place), block);
         }
         if !self.changed.contains(id) {
@@ -224,6 +224,11 @@ impl Producers {
 enum NoDigest {
     NeverKept,
     NoLonger,
+}
+
+fn block_key(id: &ProducerId, place: u32) -> DigestBlockKey<'_> {
+    let ProducerKey { client, name } = key(id);
+    DigestBlockKey { client, name, place }
 }
 
 fn key(id: &ProducerId) -> ProducerKey<'_> {

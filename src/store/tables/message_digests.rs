@@ -2,7 +2,6 @@
 
 use prost::Message;
 
-use super::producers::ProducerKey;
 use crate::store::{TableId, key::Key, table::Table, value::Protobuf};
 
 pub(crate) struct DigestBlocks;
@@ -17,20 +16,20 @@ impl Table for DigestBlocks {
 /// The client (its length and text; empty for none), the name of the producer (likewise), and the place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DigestBlockKey<'k> {
-    pub producer: ProducerKey<'k>,
+    pub client: &'k str,
+    pub name: &'k str,
     /// The block's place in the ring of those that are kept.
     pub place: u32,
 }
 
 impl<'k> Key<'k> for DigestBlockKey<'k> {
     fn write(&self, bytes: &mut Vec<u8>) {
-        let ProducerKey { client, name } = self.producer;
-        Key::write(&(client, (name, self.place)), bytes);
+        Key::write(&(self.client, (self.name, self.place)), bytes);
     }
 
     fn read(bytes: &'k [u8]) -> Option<Self> {
         let (client, (name, place)) = Key::read(bytes)?;
-        Some(Self { producer: ProducerKey { client, name }, place })
+        Some(Self { client, name, place })
     }
 }
 

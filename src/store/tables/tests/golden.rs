@@ -73,7 +73,7 @@ fn keys_and_values_have_the_bytes_that_they_always_had() {
         key::<AllowedMoves>(7),
         key::<PendingMoves>("prod"),
         key::<ProducerRows>(producer),
-        key::<DigestBlocks>(DigestBlockKey { producer, place: 7 }),
+        key::<DigestBlocks>(DigestBlockKey { client: "checkout", name: "host-1", place: 7 }),
     ];
     let values = fuzz::values();
     let values = values.iter().map(|seed| format!("value {} {}\n", char::from(seed[0]), hex(&seed[1..])));
