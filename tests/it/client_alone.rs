@@ -237,13 +237,33 @@ async fn what_is_recorded_leaves_by_itself() {
     .await;
 }
 
-/// An agent that leaves the first stream without an answer, and says on the next one that the number is used up: by
-/// another process, which has sent other events under it.
-#[derive(Clone, Default)]
-struct Diverged(Arc<Mutex<usize>>);
+/// An agent that leaves the first stream without an answer, and says on the next one that the number is used up.
+#[derive(Clone)]
+struct UsedUp {
+    streams: Arc<Mutex<usize>>,
+    by: UsedBy,
+}
+
+#[derive(Clone, Copy)]
+enum UsedBy {
+    /// By another process, which has sent other events under it.
+    Another,
+    /// By the message itself, whose answer was lost.
+    Itself,
+}
+
+impl UsedUp {
+    fn serve(by: UsedBy) -> String {
+        let address = free_address();
+        let agent = Self { streams: Arc::default(), by };
+        let serving = Server::builder().add_service(UsageServiceServer::new(agent));
+        tokio::spawn(serving.serve(address.parse().unwrap()));
+        address
+    }
+}
 
 #[tonic::async_trait]
-impl UsageService for Diverged {
+impl UsageService for UsedUp {
     async fn record(&self, _: Request<raw::RecordRequest>) -> Result<Response<RecordResponse>, Status> {
         Err(Status::unimplemented("the client streams"))
     }
@@ -255,7 +275,7 @@ impl UsageService for Diverged {
         request: Request<Streaming<raw::RecordStreamRequest>>,
     ) -> Result<Response<Self::RecordStreamStream>, Status> {
         let (answers, stream) = mpsc::channel(100);
-        let (streams, mut messages) = (self.0.clone(), request.into_inner());
+        let (streams, by, mut messages) = (self.streams.clone(), self.by, request.into_inner());
         tokio::spawn(async move {
             let before = std::mem::replace(&mut *streams.lock().unwrap(), 1);
             let durable_sequence = u64::from(before != 0);
@@ -265,12 +285,22 @@ impl UsageService for Diverged {
             let message = messages.message().await.unwrap().unwrap();
             let message = RecordStreamRequest::decode(message.bytes()).unwrap();
             assert_eq!((message.sequence, message.events.len()), (1, 1));
-            if before > 0 {
+            if before == 0 {
+                return;
+            }
+            let answer = if matches!(by, UsedBy::Itself) {
+                Ok(RecordStreamResponse {
+                    durable_sequence: 1,
+                    repeats: 1,
+                    ..RecordStreamResponse::default()
+                })
+            } else {
                 let details = ErrorDetails::with_error_info("DIVERGED", "tallyman", HashMap::new());
                 let code = Code::FailedPrecondition;
-                let status = Status::with_error_details(code, "other events were counted", details);
-                drop(answers.send(Err(status)).await);
-            }
+                Err(Status::with_error_details(code, "other events were counted", details))
+            };
+            drop(answers.send(answer).await);
+            messages.message().await.ok();
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
@@ -279,10 +309,7 @@ impl UsageService for Diverged {
 /// What is durable may be another's: a client that took it for its own would lose what it holds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_was_not_answered_is_sent_again_though_its_number_is_durable() {
-    let address = free_address();
-    let serving = Server::builder().add_service(UsageServiceServer::new(Diverged::default()));
-    tokio::spawn(serving.serve(address.parse().unwrap()));
-    let (client, reports) = open(Settings::new(&address, "app").unwrap());
+    let (client, reports) = open(Settings::new(&UsedUp::serve(UsedBy::Another), "app").unwrap());
     client.record(usage(7)).await.unwrap();
     let left = timeout(PATIENCE, client.flush()).await.expect("it does not try for ever").unwrap_err();
     let EndReason::Diverged { producer_id, why } = &left.reason else { panic!("{left}") };
@@ -290,5 +317,17 @@ async fn a_message_that_was_not_answered_is_sent_again_though_its_number_is_dura
     assert_eq!(client.ended(), Some(left));
     let reports = reports.lock().unwrap();
     let [Report::Unacknowledged { events, sent: true }] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!(events[0].quantity, 7);
+}
+
+/// Whether the agent rejected some of its events is not known any more, so each is told once, and none is called accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_counted_and_whose_answer_was_lost_is_told() {
+    let (client, reports) = open(Settings::new(&UsedUp::serve(UsedBy::Itself), "app").unwrap());
+    client.record(usage(7)).await.unwrap();
+    timeout(PATIENCE, client.flush()).await.expect("it is settled").unwrap();
+    assert_eq!((client.totals().accepted, client.totals().responses_lost), (0, 1));
+    let reports = reports.lock().unwrap();
+    let [Report::ResponseLost { events }] = &reports[..] else { panic!("{reports:?}") };
     assert_eq!(events[0].quantity, 7);
 }

@@ -206,6 +206,9 @@ async fn an_unreachable_aws_loses_nothing_and_is_told() {
     })
     .await;
     assert!(error.to_lowercase().contains("connect"), "{error}");
+    // So AWS cannot have billed the record, and a missed deadline may roll it forward.
+    let summary = home.admin("/api/summary").await.unwrap();
+    assert!(summary.contains("\"not_delivered\""), "{summary}");
     assert_eq!(home.metric("tallyman_records_unsent{product=\"prod-sandbox\"}").await, Some(3.0));
     assert_eq!(
         home.metric("tallyman_unsent_units{product=\"prod-sandbox\",dimension=\"requests\"}").await,

@@ -296,6 +296,7 @@ mod tests {
         let text = json!({"Records": [other, event(5), register]}).to_string();
         let trail = read(text.as_bytes()).unwrap();
         assert_eq!((trail.lines.len(), trail.counts.calls), (1, 1));
+        assert_eq!(trail.lines[0].at.to_string(), "2026-11-22T11:06:00Z");
     }
 
     #[test]

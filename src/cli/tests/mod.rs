@@ -371,7 +371,7 @@ async fn an_audit_says_what_is_wrong_and_by_its_exit_code_whether_anything_is() 
     let json = run_line(&format!("audit --output json --noted 2:{hash}"), &address).await;
     let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!((&report["sound"], &report["faults"][0]["amount"]), (&false.into(), &"-5".into()));
-    for wrong in ["audit --noted 2", "audit --noted 0:00", "audit --noted 2:xyz"] {
+    for wrong in ["audit --noted 2", &format!("audit --noted 0:{hash}"), "audit --noted 2:xyz"] {
         assert!(parsed(&format!("tallyman {wrong}")).is_err(), "{wrong}");
     }
 }

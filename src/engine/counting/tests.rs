@@ -57,6 +57,7 @@ fn a_bucket_above_the_limit_is_refused_and_an_open_one_still_takes_usage() {
     );
     assert_eq!(refused(&count(&mut harness, vec![first], None).unwrap()), Vec::<&RejectReason>::new());
     assert_eq!(harness.open_units(), 14);
+    assert_eq!(harness.state.status().oldest_open, Some(Hour::containing(harness.now)));
 }
 
 #[test]

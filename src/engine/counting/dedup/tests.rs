@@ -102,6 +102,20 @@ fn an_id_is_known_for_at_least_the_window() {
     assert!(harness.dedup.generations.len() <= MOST_GENERATIONS);
 }
 
+/// Else an old event would be taken after a restart, and could count twice.
+#[test]
+fn since_when_all_ids_are_known_outlives_a_crash() {
+    let mut harness = Harness::new(MemoryStore::default(), START);
+    for hour in 0..9 {
+        harness.expire(START + hour * 3600);
+        harness.count_one(hash(hour.unsigned_abs()), START + hour * 3600);
+    }
+    let known_since = harness.dedup.known_since();
+    assert!(known_since > Timestamp::from_seconds(START), "{known_since}");
+    harness.crash(START + 9 * 3600);
+    assert_eq!(harness.dedup.known_since(), known_since);
+}
+
 #[test]
 fn a_clock_that_is_set_forward_makes_no_id_old() {
     const STEP: i64 = 300;

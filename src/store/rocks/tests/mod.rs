@@ -226,3 +226,15 @@ fn rows_that_are_discarded_may_go_and_their_neighbours_stay() {
         assert_eq!(store.get(TableId::DedupRuns, &[kept]).unwrap(), Some(vec![kept; 100]));
     }
 }
+
+#[test]
+fn a_disk_that_takes_no_writes_is_told_from_other_faults() {
+    for (kind, takes_none) in [
+        (io::ErrorKind::ReadOnlyFilesystem, true),
+        (io::ErrorKind::PermissionDenied, true),
+        (io::ErrorKind::StorageFull, false),
+        (io::ErrorKind::NotFound, false),
+    ] {
+        assert_eq!(takes_no_writes(&kind.into()), takes_none, "{kind}");
+    }
+}
