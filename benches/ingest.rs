@@ -12,7 +12,7 @@ use prost::Message;
 use tallyman::internals::{
     Aggregate, Catalog, Customer, CustomerState, CustomerTable as CustomerDirectory, Dimension, Hasher, Hour,
     Identity, IdentityMode, Product, ProductIndex, Rounding, TimeBounds, Timestamp, Unit, ValidationContext,
-    fold_message, fold_request, raw,
+    Watermark, fold_message, fold_request, raw,
 };
 use tallyman_client::proto::{RecordRequest, RecordStreamRequest, UsageEvent};
 
@@ -67,9 +67,16 @@ fn requests(customers: u64, has_ids: bool) -> Vec<Vec<u8>> {
 fn folding(criterion: &mut Criterion) {
     let (catalog, customers, hasher) = (catalog(), customers(), Hasher::new(7));
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
-    let range = bounds.around(Timestamp::from_seconds(1_793_620_800));
-    let context =
-        ValidationContext { catalog: &catalog, customers: &customers, range, hasher, permission: None };
+    let now = Timestamp::from_seconds(1_793_620_800);
+    let context = ValidationContext {
+        catalog: &catalog,
+        customers: &customers,
+        range: bounds.around(now),
+        watermark: Watermark(Hour::FIRST),
+        now,
+        hasher,
+        permission: None,
+    };
     for (customers, has_ids) in [(FEW, false), (FEW, true), (CUSTOMERS, false), (CUSTOMERS, true)] {
         let ids = if has_ids { "with ids" } else { "without ids" };
         let mut group = criterion.benchmark_group(format!("1000 events of {customers} customers, {ids}"));

@@ -42,6 +42,7 @@ pub use crate::{
         state::EngineState,
         submitter::{Options as SubmitterOptions, Submitter, UnsentStatus, rate_limiter::RateLimiter},
         trusted_clock::TrustedClock,
+        watermark::Watermark,
         write_txn::WriteTxn,
     },
     load::{Load, Mode, Report, Target, Usage as LoadUsage, run as run_load},

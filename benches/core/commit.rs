@@ -59,7 +59,8 @@ impl Harness {
 
     fn commit(&mut self, requests: &[CountRequest]) {
         let mut batch = Batch::default();
-        let mut txn = WriteTxn { store: &self.store, now: self.now, batch: &mut batch };
+        let mut txn =
+            WriteTxn { store: &self.store, now: self.now, is_clock_doubted: false, batch: &mut batch };
         for request in requests {
             black_box(self.state.count(request, &mut txn).unwrap());
         }
@@ -112,6 +113,7 @@ fn entry(customer: CustomerRef, hour: Hour, events: u64) -> UsageEntry {
         customer,
         dimension: DimensionIndex(0),
         hour,
+        earliest: Timestamp::MAX,
         usage: Usage::Sum(events.into()),
         events,
         split: None,

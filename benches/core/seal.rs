@@ -1,6 +1,6 @@
 //! A bucket becomes a record.
 
-use std::{hint::black_box, num::NonZeroU64};
+use std::{hint::black_box, num::NonZeroU64, time::Duration};
 
 use criterion::Criterion;
 use tallyman::internals::{
@@ -26,7 +26,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         carried: Carried::from_origin(hour().previous(), 999_999),
         ..Bucket::new(aggregate)
     };
-    let context = SealContext { hour: hour(), claims_zero: true, is_last: false };
+    let context = SealContext { hour: hour(), claims_zero: true, is_last: false, late_by: Duration::ZERO };
     criterion.bench_function("seal one bucket", |bencher| {
         bencher.iter(|| seal(RecordId(1), context, &customer, &dimension, black_box(&bucket)));
     });

@@ -11,7 +11,8 @@ use std::{
 use tallyman::internals::{
     Catalog, Clock, Committer, Config, CountError, CountRequest, Counted, CustomerDirectory, CustomerIndex,
     CustomerRef, DimensionIndex, EngineState, Hour, Identity, Lifecycle, NewCustomer, ProductIndex,
-    RocksStore, Rules, Store, Tasks, Ticket, TrustedClock, Usage, UsageEntry, claim_format, parse_config,
+    RocksStore, Rules, Store, Tasks, Ticket, Timestamp, TrustedClock, Usage, UsageEntry, claim_format,
+    parse_config,
 };
 
 /// Customers, each of which uses every dimension.
@@ -206,6 +207,7 @@ fn entry(customer: CustomerRef, dimension: u16, hour: Hour) -> UsageEntry {
         customer,
         dimension: DimensionIndex(dimension),
         hour,
+        earliest: Timestamp::MAX,
         usage: Usage::Sum(1500),
         events: 1,
         split: None,

@@ -93,10 +93,20 @@ impl From<PutError> for Status {
         let text = error.to_string();
         match error {
             PutError::TooMany { .. } => Self::resource_exhausted(text),
-            PutError::UnseenKey => Self::invalid_argument(text),
             PutError::Taken(_) => Self::already_exists(text),
-            PutError::Refused(RegistrationRefused::Sealing) => Self::unavailable(text),
-            PutError::Refused(RegistrationRefused::SealedEarly) => Self::failed_precondition(text),
+            PutError::Refused(RegistrationRefused::Sealing | RegistrationRefused::ClockInDoubt) => {
+                Self::unavailable(text)
+            }
+            PutError::UnseenKey | PutError::Refused(RegistrationRefused::SinceAhead { .. }) => {
+                Self::invalid_argument(text)
+            }
+            PutError::Refused(
+                RegistrationRefused::SealedEarly
+                | RegistrationRefused::BeforeAnother { .. }
+                | RegistrationRefused::TooManyReplaced,
+            )
+            | PutError::DoesNotFit(_)
+            | PutError::CarriesOver(_) => Self::failed_precondition(text),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Puts the agent together, runs it, and takes it apart in order. The only place that knows all parts.
 
 mod command;
+mod configured_customers;
 mod continuity;
 pub(crate) mod demo;
 mod lanes;
@@ -35,15 +36,14 @@ use crate::{
     aws::{metering::Endpoint, session::Credentials},
     base::{
         clock::Clock,
-        config::{Config, ConfiguredCustomer, Grpc, Quota},
+        config::{Config, Grpc, Quota},
         http, metrics,
         tasks::{Tasks, blocking},
         telemetry::Sampling,
     },
-    domain::time::{Hour, Timestamp},
     engine::{
         audit::Limits,
-        billing::{PutError, Registration},
+        billing::PutError,
         committer::{CommitError, Committer, Never},
         customers::CustomerDirectory,
         lifecycle::{Lifecycle, Phase},
@@ -125,7 +125,7 @@ impl Agent {
         let store: Arc<dyn Store> = Arc::new(RocksStore::open_within(&config.agent.data_dir, files.tables)?);
         let grpc_socket = listen_error(&config.grpc.listen, transport::bind(&config.grpc.listen).await)?;
         let admin_socket = listen_error(&config.admin.listen, http::bind(config.admin.listen))?;
-        let agent = Self::work(&config, clock, store.clone(), credentials).await?;
+        let agent = Box::pin(Self::work(&config, clock, store.clone(), credentials)).await?;
         let hosts = config.admin.hosts.clone();
         let admin = admin::router(agent.handle.clone(), metrics, hosts, agent.admin_tasks.clone());
         let served = http::serve(admin_socket, admin, admin::LIMITS, agent.admin_tasks.clone());
@@ -195,7 +195,7 @@ impl Agent {
         );
         // A seal that an earlier process left unfinished comes first: no identity may change in the middle of it.
         while committer.finish_seal().await?.more {}
-        committer.put_customers(configured_customers(config, started)).await?;
+        configured_customers::register(config, &committer, &trusted_clock, &workers).await?;
         let handle = AgentHandle {
             agent_id: config.agent.id.as_str().into(),
             data_dir: config.agent.data_dir.as_path().into(),
@@ -308,19 +308,6 @@ fn limits(config: &Config) -> Limits {
         open_buckets: u64::try_from(limits.max_open_buckets).ok(),
         open_subjects: Some(limits.max_open_subjects),
     }
-}
-
-fn configured_customers(config: &Config, now: Timestamp) -> Vec<Registration> {
-    let customer = |customer: &ConfiguredCustomer| Registration {
-        product: customer.product,
-        key: customer.key.clone(),
-        identity: customer.identity.clone(),
-        since: customer.since,
-        hour: Hour::containing(now),
-        // The configuration tells who a customer is; that one has ended is known better here.
-        reopens: false,
-    };
-    config.customers.iter().map(customer).collect()
 }
 
 /// One submitter a lane; those of one seller account and region share a rate limiter.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, UnixNanos};
 
 /// How long a wait goes without looking at the clock again, so that a stepped clock is noticed.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -88,6 +88,14 @@ impl Clock {
         self.at(system_now())
     }
 
+    /// The same to the nanosecond, where real time is neither shifted nor sped up.
+    pub fn now_nanos(&self) -> UnixNanos {
+        if !self.is_system() || cfg!(test) {
+            return self.now().into();
+        }
+        UnixNanos::new(u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// What this clock shows at a moment of real time.
     pub fn at(&self, real: Timestamp) -> Timestamp {
         self.spec.map_or(real, |spec| spec.at(real))
@@ -141,10 +149,13 @@ impl Steps {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's time")]
 fn system_now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::default().plus(since_epoch)
+    Timestamp::default().plus(since_epoch())
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's time")]
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 impl ClockSpec {

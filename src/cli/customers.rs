@@ -35,7 +35,7 @@ enum CustomersAction {
     List,
     /// Show a customer.
     Get(KeyArgs),
-    /// Register a customer, or change its identity for the hours that are not sealed yet.
+    /// Register a customer, or change it: a new license is billed for what comes from now on, or since `--since`.
     Put(PutArgs),
     /// End a customer's usage: what it used so far is billed within its last hour.
     Close(CloseArgs),
@@ -70,7 +70,7 @@ struct PutArgs {
     /// The identifier that `ResolveCustomer` gave (older products).
     #[arg(long, value_name = "TEXT")]
     customer_identifier: Option<String>,
-    /// When the subscription began (RFC 3339), where known.
+    /// When the subscription, or the license that replaces another, began (RFC 3339): nothing from before is billed to it.
     #[arg(long, value_name = "TIME")]
     since: Option<Timestamp>,
     /// A closing or ended customer subscribes again.

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 const MILLIS_PER_SECOND: i64 = 1000;
 const MILLIS_PER_HOUR: i64 = 3_600_000;
+const NANOS_PER_MILLI: u64 = 1_000_000;
 
 /// A moment in UTC, in milliseconds since the Unix epoch. Arithmetic saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,11 +20,6 @@ impl Timestamp {
 
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(MILLIS_PER_SECOND))
-    }
-
-    /// A moment given in nanoseconds since the epoch, as events carry it.
-    pub fn from_unix_nanos(nanos: u64) -> Self {
-        Self(i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX))
     }
 
     pub const fn millis(self) -> i64 {
@@ -72,6 +68,40 @@ impl FromStr for Timestamp {
         text.parse::<jiff::Timestamp>()
             .map(|moment| Self(moment.as_millisecond()))
             .map_err(|_| format!("`{text}` is not a time like 2026-11-22T10:00:00Z"))
+    }
+}
+
+/// A moment in nanoseconds since the Unix epoch, as events carry it: two levels of one millisecond have an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixNanos(u64);
+
+impl UnixNanos {
+    pub const MIN: Self = Self(0);
+
+    pub const fn new(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// `rest` are nanoseconds inside the millisecond.
+    pub fn from_parts(moment: Timestamp, rest: u32) -> Self {
+        Self(Self::from(moment).0.saturating_add(rest.into()))
+    }
+
+    /// The millisecond that it is in.
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp(i64::try_from(self.0 / NANOS_PER_MILLI).unwrap_or(i64::MAX))
+    }
+
+    /// Its nanoseconds inside the millisecond.
+    pub fn rest(self) -> u32 {
+        u32::try_from(self.0 % NANOS_PER_MILLI).unwrap_or_default()
+    }
+}
+
+/// Moments before the epoch become the epoch.
+impl From<Timestamp> for UnixNanos {
+    fn from(moment: Timestamp) -> Self {
+        Self(u64::try_from(moment.0).unwrap_or(0).saturating_mul(NANOS_PER_MILLI))
     }
 }
 
@@ -146,7 +176,7 @@ mod tests {
         #[test]
         fn arithmetic_never_panics(millis: i64, nanos: u64, duration in any::<Duration>()) {
             let moment = Timestamp::from_millis(millis);
-            let _ = (moment.plus(duration), moment.minus(duration), moment.since(Timestamp::from_unix_nanos(nanos)));
+            let _ = (moment.plus(duration), moment.minus(duration), moment.since(UnixNanos::new(nanos).timestamp()));
             let _ = (Hour::containing(moment).end(), moment.to_string());
         }
     }
@@ -161,7 +191,12 @@ mod tests {
 
     #[test]
     fn events_tell_their_time_in_nanoseconds() {
-        assert_eq!(Timestamp::from_unix_nanos(1_793_620_800_123_999_999).millis(), 1_793_620_800_123);
+        let moment = UnixNanos::new(1_793_620_800_123_999_999);
+        assert_eq!((moment.timestamp().millis(), moment.rest()), (1_793_620_800_123, 999_999));
+        assert_eq!(UnixNanos::from_parts(moment.timestamp(), moment.rest()), moment);
+        assert!(UnixNanos::from(moment.timestamp()) < moment);
+        assert_eq!([i64::MIN, -1].map(Timestamp::from_millis).map(UnixNanos::from), [UnixNanos::MIN; 2]);
+        assert_eq!(UnixNanos::from(Timestamp::MAX), UnixNanos::new(u64::MAX));
     }
 
     #[test]

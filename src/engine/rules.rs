@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     base::config::Config,
     domain::{
-        billing::{deadline::Window, record::MissedPolicy},
+        billing::{deadline::Window, record::MissedPolicy, seal::events_late_by},
         product::Catalog,
     },
 };
@@ -18,6 +18,8 @@ pub struct Rules {
     /// An event's id is known for as long as the event is taken: one whose id may be forgotten is refused.
     pub ids_outlive_events: bool,
     pub window: Window,
+    /// How long after its time an event may still come.
+    pub events_late_by: Duration,
     pub missed: MissedPolicy,
     pub receipts_kept: Duration,
     pub max_customers: usize,
@@ -35,6 +37,7 @@ impl Rules {
             dedup_window: config.hour.dedup_window,
             ids_outlive_events: config.hour.dedup_window >= config.hour.ids_needed_for(),
             window: config.submission.window,
+            events_late_by: events_late_by(config.hour.bounds.max_age, config.hour.grace),
             missed: config.submission.missed,
             receipts_kept: config.retention.receipts,
             max_customers: config.limits.max_customers,

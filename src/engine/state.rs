@@ -58,10 +58,10 @@ impl EngineState {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let rules = Arc::new(rules);
-        let closing = customers.load(store, &rules.catalog)?;
+        let in_change = customers.load(store, &rules.catalog)?;
         // Open buckets and pending records may be a million each, and applications wait for them.
         let (billing, counting) = side_by_side(
-            || Billing::open(store, rules.clone(), customers.clone(), closing, now),
+            || Billing::open(store, rules.clone(), customers.clone(), in_change, now),
             || Counting::open(store, rules.clone(), customers.clone(), now),
         );
         Ok(Self { counting: counting?, billing: billing? })

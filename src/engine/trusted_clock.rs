@@ -16,7 +16,7 @@ use crate::{
     },
     domain::{
         clock_guard::{ClockGuard, Doubt, Reading, Skew},
-        time::Timestamp,
+        time::{Timestamp, UnixNanos},
     },
 };
 
@@ -65,7 +65,19 @@ impl TrustedClock {
 
     /// The time for what cannot wait until the clock is out of doubt: which hour takes usage that comes in now.
     pub fn best_now(&self) -> Timestamp {
-        self.look(|_, _| {}).best
+        self.best().now
+    }
+
+    /// The same, and whether it is more than a guess.
+    pub fn best(&self) -> BestNow {
+        let Look { best, doubt, .. } = self.look(|_, _| {});
+        BestNow { now: best, is_clock_doubted: doubt.is_some() }
+    }
+
+    /// The same to the nanosecond, where the clock tells it.
+    pub fn best_nanos(&self) -> UnixNanos {
+        let Look { wall, best, .. } = self.look(|_, _| {});
+        if wall == best { self.clock.now_nanos() } else { best.into() }
     }
 
     pub fn doubt(&self) -> Option<Doubt> {
@@ -110,6 +122,14 @@ impl TrustedClock {
             has_changed
         });
     }
+}
+
+/// The best known time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BestNow {
+    pub now: Timestamp,
+    /// The clock is in doubt.
+    pub is_clock_doubted: bool,
 }
 
 /// The clock at one moment.

@@ -10,11 +10,11 @@ use super::customers::{CustomerIndex, CustomerTable};
 /// The last hour that takes no more usage of anyone. A customer that was sealed on its own has one of its own beside it,
 /// in the customer table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Watermark(pub Hour);
+pub struct Watermark(pub Hour);
 
 impl Watermark {
     /// The hour that takes a customer's usage: an earlier one may be sealed, for everyone or for the customer alone.
-    pub(super) fn open_hour(
+    pub(crate) fn open_hour(
         self,
         customers: &CustomerTable,
         customer: Option<CustomerIndex>,

@@ -11,6 +11,8 @@ pub struct WriteTxn<'a> {
     pub store: &'a dyn Store,
     /// The moment at which the command is carried out.
     pub now: Timestamp,
+    /// That moment is only the best guess: see `TrustedClock`.
+    pub is_clock_doubted: bool,
     /// Takes effect as a whole, with one sync, after the last command of the group.
     pub batch: &'a mut Batch,
 }

@@ -37,9 +37,10 @@ use crate::domain::{
     customer::{
         identity::Identity,
         state::{CustomerState, Subscription},
+        tenure::{Replaced, Start},
     },
     destination::AllowedMove,
-    time::{Hour, Timestamp},
+    time::{Hour, Timestamp, UnixNanos},
     usage::{
         bucket::{Bucket, Usage},
         quantity::Quantity,
@@ -160,7 +161,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
     }
     let levels = [
         Usage::Max(9),
-        Usage::Latest { at: Timestamp::from_millis(1_793_620_800_123), level: u64::MAX },
+        Usage::Latest { at: Timestamp::from_millis(1_793_620_800_123).into(), level: u64::MAX },
         Usage::Unique(3),
     ];
     let mut seeds: Vec<Vec<u8>> = levels.map(|usage| seed(b'b', &bucket(usage))).into();
@@ -195,6 +196,8 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'p', &Producer { first_digest: 8, digests: vec![7, u64::MAX / 3], ..producer(None) }),
         seed(b'g', &DigestBlock { first: 8, digests: vec![7, u64::MAX / 3] }),
         seed(b'D', &decided_by_client()),
+        seed(b'b', &bucket(Usage::Latest { at: UnixNanos::new(1_793_620_800_123_456_789), level: 7 })),
+        seed(b'c', &customer_that_changed()),
     ]);
     seeds
 }
@@ -310,6 +313,19 @@ fn customer_state() -> CustomerState {
         subscription: Subscription::Closed { noticed, not_subscribed: false },
         sealed_through: Some(Hour::from_index(498_000)),
         ..CustomerState::new(sample().identity, Some(noticed), Hour::from_index(497_000))
+    }
+}
+
+/// Its license was replaced inside an hour, and a `since` was told late.
+fn customer_that_changed() -> CustomerState {
+    let since = Some(Timestamp::from_seconds(1_793_620_800));
+    let identity = Identity::Account { account_id: "123456789012".into() };
+    let start = Start { since, by_arrival: true };
+    CustomerState {
+        by_arrival: true,
+        replaced: vec![Replaced { identity, start, until: Hour::from_index(498_000) }],
+        doubtful: Some(Hour::from_index(498_001)),
+        ..CustomerState::new(sample().identity, since, Hour::from_index(497_000))
     }
 }
 

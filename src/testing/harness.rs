@@ -26,6 +26,7 @@ pub(crate) struct Harness {
     pub(crate) store: MemoryStore,
     pub(crate) state: EngineState,
     pub(crate) now: Timestamp,
+    pub(crate) is_clock_doubted: bool,
 }
 
 impl Harness {
@@ -34,13 +35,14 @@ impl Harness {
         let (rules, store) = (sample::rules(missed), MemoryStore::default());
         let now = "2026-11-29T21:30:00Z".parse().unwrap();
         let state = EngineState::open(&store, rules.clone(), Arc::default(), now).unwrap();
-        Self { rules, store, state, now }
+        Self { rules, store, state, now, is_clock_doubted: false }
     }
 
     /// Runs work and writes what it changed.
     pub(crate) fn write<T>(&mut self, work: impl FnOnce(&mut EngineState, &mut WriteTxn<'_>) -> T) -> T {
         let mut batch = Batch::default();
-        let mut txn = WriteTxn { store: &self.store, now: self.now, batch: &mut batch };
+        let is_clock_doubted = self.is_clock_doubted;
+        let mut txn = WriteTxn { store: &self.store, now: self.now, is_clock_doubted, batch: &mut batch };
         let answer = work(&mut self.state, &mut txn);
         self.state.flush(&self.store, &mut batch).unwrap();
         self.store.commit(batch).unwrap();

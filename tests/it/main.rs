@@ -24,6 +24,7 @@ mod finance;
 mod footprint;
 mod ingest;
 mod layers;
+mod licenses;
 mod lifecycle;
 mod moves;
 mod pace;

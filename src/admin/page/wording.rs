@@ -160,6 +160,14 @@ const fn held_sentence(reason: HoldReason) -> &'static str {
         }
         HoldReason::NoIdentity => "Register the customer under the product's new identity, then carry.",
         HoldReason::Missed => "It is past its deadline: carry it into the current hour.",
+        HoldReason::BeforeSince => {
+            "Some of it may be from before the customer's subscription began. Write it off, or retry it if it is all \
+             from after."
+        }
+        HoldReason::Replaced => {
+            "The customer's identity was replaced inside the hour. Retry bills all of it to the old identity; carry bills \
+             it to the new one."
+        }
         HoldReason::OutcomeUnknown => {
             "AWS may have billed it. Compare with CloudTrail first; if it was billed, write it off, else carry."
         }

@@ -52,7 +52,7 @@ pub(in crate::api) struct Connection {
     /// `None` if the client has shown no certificate.
     revocation: Option<CloseOnRevocation>,
     traffic: Traffic,
-    /// Whether the last write found no room.
+    /// Whether the last write or flush found no room.
     is_blocked: bool,
 }
 
@@ -292,7 +292,13 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check_revocation(context)?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        // TLS takes a write before the socket has room for it.
+        self.is_blocked = flushed.is_pending();
+        if flushed.is_ready() {
+            return flushed;
+        }
+        self.poll_close(context).map(Err)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -318,7 +324,7 @@ impl AsyncWrite for Connection {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream, DuplexStream, duplex};
 
     use super::{
         super::{connection_limit::ConnectionLimit, frames::tests::frame},
@@ -404,6 +410,28 @@ mod tests {
         assert_eq!(write(&[0; 100]).await.unwrap(), 100);
         let began = Instant::now();
         assert_eq!(write(&[0; 100]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_buffer_has_taken_waits_for_the_client_as_well() {
+        let (mut client, stream) = duplex(100);
+        let peer = Peer::new(ConnectionLimit::new(1).acquire().unwrap());
+        let stream = Box::new(BufStream::new(stream));
+        let mut connection = Connection::new(stream, peer, Instant::now() + TIMEOUT, TIMEOUT);
+        client.write_all(&[0; PREFACE_BYTES]).await.unwrap();
+        while connection.preface.is_some() {
+            read(&mut connection, &mut [0; 100]).await.unwrap();
+        }
+        connection.write_all(&[0; 200]).await.unwrap();
+        let mut taken = [0; 200];
+        let (flushed, _) = tokio::join!(connection.flush(), client.read_exact(&mut taken));
+        flushed.unwrap();
+        let idle = tokio::time::timeout(TIMEOUT * 3, read(&mut connection, &mut taken)).await;
+        assert!(idle.is_err(), "nothing waits for the client");
+        connection.write_all(&[0; 200]).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(connection.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 

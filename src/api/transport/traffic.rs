@@ -410,6 +410,30 @@ mod tests {
         assert!(peers.has_stalled(false), "an answered ping is no answer of a call");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_stranger_sends_it_has_few_calls_that_no_service_has(
+            bytes in proptest::collection::vec(0_u8..12, 0..4000), answers in proptest::collection::vec(0_u8..12, 0..400)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let _entered = runtime.enter();
+            let mut peers = Peers::new();
+            let mut rest = &bytes[..];
+            let mut answers = answers.chunks(9);
+            while !rest.is_empty() {
+                let limit = peers.traffic.poll_read_limit(&mut Context::from_waker(Waker::noop()));
+                let Poll::Ready(Some(limit)) = limit else { break };
+                let (read, behind) = rest.split_at(limit.min(rest.len()));
+                rest = behind;
+                if peers.traffic.note_read(read).is_err() {
+                    break;
+                }
+                peers.traffic.note_written(answers.next().unwrap_or_default());
+                proptest::prop_assert!(peers.traffic.backlog() <= MAX_BACKLOG + 1);
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_socket_that_takes_nothing_has_stalled() {
         let mut peers = Peers::new();

@@ -18,12 +18,13 @@ use crate::{
         customer::{identity::Identity, state::CustomerState},
         product::{Catalog, ProductIndex},
         sample::product,
-        time::{Hour, Timestamp},
+        time::{Hour, UnixNanos},
         usage::event::TimeBounds,
     },
     engine::{
         counting::request::{CountRequest, UsageEntry},
         customers::{Customer, CustomerTable},
+        watermark::Watermark,
     },
 };
 
@@ -100,11 +101,13 @@ fn events(message: &Message<'_>) -> Result<Vec<UsageEvent>, Malformed> {
 }
 
 fn counted(catalog: &Catalog, message: &Message<'_>, events: &[UsageEvent]) {
-    let range = BOUNDS.around(Timestamp::from_unix_nanos(NOW));
+    let range = BOUNDS.around(UnixNanos::new(NOW));
     let context = ValidationContext {
         catalog,
         customers: &customers(),
         range,
+        watermark: Watermark(Hour::FIRST),
+        now: UnixNanos::new(NOW).timestamp(),
         hasher: Hasher::new(7),
         permission: None,
     };

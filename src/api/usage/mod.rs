@@ -36,6 +36,7 @@ use crate::{
         committer::CommitError,
         counting::request::{CountRequest, Counted},
         lifecycle::Phase,
+        watermark::Watermark,
     },
 };
 
@@ -123,12 +124,17 @@ impl Ingest {
 
     fn fold(&self, client: Option<&Client>, message: &Message<'_>) -> Result<FoldedRequest, Malformed> {
         let customers = self.agent.committer.customers().read();
-        let (catalog, range) = (&self.agent.catalog, self.bounds.around(self.agent.trusted_clock.best_now()));
-        let permission = client.map(|client| &client.permission);
-        fold::fold(
-            ValidationContext { catalog, customers: &customers, range, hasher: self.hasher, permission },
-            message,
-        )
+        let now = self.agent.trusted_clock.best_nanos();
+        let context = ValidationContext {
+            catalog: &self.agent.catalog,
+            customers: &customers,
+            range: self.bounds.around(now),
+            watermark: Watermark(self.agent.committer.sealed_through()),
+            now: now.timestamp(),
+            hasher: self.hasher,
+            permission: client.map(|client| &client.permission),
+        };
+        fold::fold(context, message)
     }
 
     /// The answer to a request whose usage is on disk.

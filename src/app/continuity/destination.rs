@@ -147,7 +147,8 @@ fn write(
     work: impl FnOnce(&mut EngineState, &mut WriteTxn<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let mut batch = Batch::default();
-    work(state, &mut WriteTxn { store, now, batch: &mut batch })?;
+    // At a start AWS may not have told the time yet.
+    work(state, &mut WriteTxn { store, now, is_clock_doubted: true, batch: &mut batch })?;
     state.flush(store, &mut batch)?;
     store.commit(batch)?;
     state.written();

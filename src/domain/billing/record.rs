@@ -151,10 +151,14 @@ pub enum HoldReason {
     /// It was refused or missed its deadline after an attempt without an answer: to bill it elsewhere could bill it
     /// twice.
     OutcomeUnknown,
+    /// Some of it may be from before the customer's `since`.
+    BeforeSince,
+    /// The customer's identity was replaced inside the hour, and some of it may be the new one's.
+    Replaced,
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::NotSubscribed,
         Self::Conflict,
         Self::Refused,
@@ -162,6 +166,8 @@ impl HoldReason {
         Self::NoIdentity,
         Self::Missed,
         Self::OutcomeUnknown,
+        Self::BeforeSince,
+        Self::Replaced,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -173,6 +179,8 @@ impl HoldReason {
             Self::NoIdentity => "no_identity",
             Self::Missed => "missed",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::BeforeSince => "before_since",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -319,6 +327,8 @@ pub(crate) mod tests {
             "no_identity",
             "missed",
             "outcome_unknown",
+            "before_since",
+            "replaced",
         ];
         assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
         assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);

@@ -1,6 +1,6 @@
 //! What a bucket becomes when its hour is sealed: total, bill, allocations, carry, and a record or none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     allocation::{Allocated, allocate},
@@ -34,6 +34,14 @@ pub struct SealContext {
     pub claims_zero: bool,
     /// The customer's last one: what is left below a step has no later hour to go to.
     pub is_last: bool,
+    /// How long after its time an event may still come ([`events_late_by`]).
+    pub late_by: Duration,
+}
+
+/// How long after its time an event may still come: no older one is taken, and what was taken is counted within the
+/// grace.
+pub(crate) fn events_late_by(max_age: Duration, grace: Duration) -> Duration {
+    max_age.saturating_add(grace)
 }
 
 /// What a bucket becomes.
@@ -55,7 +63,8 @@ pub fn seal(
     let total = total(context.hour, bucket);
     let bill = bill(total.amount, dimension, context.is_last);
     let Allocated { allocations, carried } = allocated(dimension, &bill, &total, bucket);
-    let level = level_that_stands(dimension.aggregate, bucket).filter(|_| !context.is_last);
+    let level = level_that_stands(context.hour, context.late_by, dimension.aggregate, bucket);
+    let level = level.filter(|_| !context.is_last);
     let carry = Carry { origins: total.by_origin.newest(bill.rest), tagged: carried, level };
     if !context.claims_zero && leaves_all(&bill, &total) {
         return Sealed { record: None, carry };
@@ -77,8 +86,8 @@ pub fn seal(
 }
 
 /// Leaves all of a bucket to the next hour.
-pub(crate) fn postpone(hour: Hour, dimension: &Dimension, bucket: &Bucket) -> Carry {
-    let level = level_that_stands(dimension.aggregate, bucket);
+pub(crate) fn postpone(hour: Hour, late_by: Duration, dimension: &Dimension, bucket: &Bucket) -> Carry {
+    let level = level_that_stands(hour, late_by, dimension.aggregate, bucket);
     Carry { origins: total(hour, bucket).by_origin, tagged: bucket.tagged.clone(), level }
 }
 
@@ -115,9 +124,16 @@ fn allocated(dimension: &Dimension, bill: &Bill, total: &Total, bucket: &Bucket)
     }
 }
 
-/// The level that the next hour begins with.
-fn level_that_stands(aggregate: Aggregate, bucket: &Bucket) -> Option<Usage> {
-    let holds = aggregate == Aggregate::Latest { hold: true } && bucket.usage.amount() > 0;
+/// The level that the next hour begins with. A level of nothing bills nothing, and is kept only as long as an event of an
+/// earlier time may still come: without it, that event's level would stand.
+fn level_that_stands(hour: Hour, late_by: Duration, aggregate: Aggregate, bucket: &Bucket) -> Option<Usage> {
+    let may_be_needed = match bucket.usage {
+        Usage::Latest { at, level: 0 } => hour.end() < at.timestamp().plus(late_by),
+        usage @ (Usage::Sum(_) | Usage::Max(_) | Usage::Latest { .. } | Usage::Unique(_)) => {
+            usage.amount() > 0
+        }
+    };
+    let holds = aggregate == Aggregate::Latest { hold: true } && may_be_needed;
     holds.then_some(bucket.usage)
 }
 
@@ -186,7 +202,8 @@ pub(super) mod tests {
     }
 
     fn context(claims_zero: bool, is_last: bool) -> SealContext {
-        SealContext { hour: hour("2026-11-22T10:00:00Z"), claims_zero, is_last }
+        let late_by = events_late_by(Duration::from_hours(24), Duration::from_mins(5));
+        SealContext { hour: hour("2026-11-22T10:00:00Z"), claims_zero, is_last, late_by }
     }
 
     pub(crate) fn sealed(dimension: &Dimension, bucket: &Bucket, is_last: bool) -> Sealed {
@@ -278,20 +295,33 @@ pub(super) mod tests {
         let mut bucket = teams(&[("a", 3)], 4);
         bucket.take_in(&Carry { origins: Carried::from_origin(Hour::FIRST, 5), ..Carry::default() });
         let ten = hour("2026-11-22T10:00:00Z");
-        let carry = postpone(ten, &dimension(1, 0), &bucket);
+        let carry = postpone(ten, Duration::ZERO, &dimension(1, 0), &bucket);
         assert_eq!(carry.origins.origins().collect::<Vec<_>>(), [(Hour::FIRST, 5), (ten, 7)]);
         assert_eq!((carry.tagged, carry.level), (bucket.tagged, None));
     }
 
     #[test]
-    fn a_level_of_nothing_needs_not_be_held() {
+    fn a_level_of_nothing_is_held_as_long_as_an_earlier_one_may_still_come() {
         let seats = Dimension { aggregate: Aggregate::Latest { hold: true }, ..dimension(1, 0) };
-        let at_level = |level| {
-            let usage = Usage::Latest { at: Timestamp::default(), level };
-            sealed(&seats, &Bucket { usage, ..Bucket::new(seats.aggregate) }, false).carry.level
+        // The hour ends at 11:00 on the 22nd; events come a day and five minutes late.
+        let stands = |level, told: &str| {
+            let usage = Usage::of(seats.aggregate, level, at(&format!("2026-11-{told}Z")));
+            let bucket = Bucket { usage, ..Bucket::new(seats.aggregate) };
+            let [sealed, postponed] = [
+                sealed(&seats, &bucket, false).carry.level,
+                postpone(context(false, false).hour, context(false, false).late_by, &seats, &bucket).level,
+            ];
+            assert_eq!(sealed, postponed);
+            assert!(sealed.is_none_or(|level| level == usage));
+            sealed.is_some()
         };
-        assert_eq!(at_level(0), None);
-        assert_eq!(at_level(1).map(|level| level.amount()), Some(1));
+        assert!(stands(0, "22T10:20:00") && stands(0, "21T10:55:00.001"));
+        assert!(!stands(0, "21T10:55:00") && stands(1, "21T10:55:00"));
+        let silent = Bucket::new(seats.aggregate);
+        assert_eq!(sealed(&seats, &silent, false).carry.level, None, "no one has said anything");
+        let told = Dimension { aggregate: Aggregate::Latest { hold: false }, ..seats.clone() };
+        let usage = Usage::of(told.aggregate, 0, at("2026-11-22T10:20:00Z"));
+        assert_eq!(sealed(&told, &Bucket { usage, ..silent }, false).carry.level, None);
     }
 
     #[test]
@@ -300,7 +330,10 @@ pub(super) mod tests {
         let level = Usage::of(seats.aggregate, 7, at("2026-11-22T10:20:00Z"));
         let bucket = Bucket { usage: level, events: 1, ..Bucket::new(seats.aggregate) };
         assert_eq!(sealed(&seats, &bucket, true).carry.level, None);
-        assert_eq!(postpone(hour("2026-11-22T10:00:00Z"), &seats, &bucket).level, Some(level));
+        assert_eq!(
+            postpone(hour("2026-11-22T10:00:00Z"), Duration::ZERO, &seats, &bucket).level,
+            Some(level)
+        );
     }
 
     #[test]

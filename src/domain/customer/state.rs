@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::identity::Identity;
+use super::{
+    identity::Identity,
+    tenure::{Replaced, Start},
+};
 use crate::domain::{
     product::Product,
     time::{Hour, Timestamp},
@@ -21,6 +24,12 @@ pub struct CustomerState {
     pub former: Option<Identity>,
     /// When the subscription began, where known.
     pub since: Option<Timestamp>,
+    /// `since` is only the moment at which this identity replaced another ([`Start::by_arrival`]).
+    pub by_arrival: bool,
+    /// Identities that gave way to another of their kind, in order, until their last hours are sealed.
+    pub replaced: Vec<Replaced>,
+    /// The hour of `since`, if usage was counted in it before that was known: some may be from before.
+    pub doubtful: Option<Hour>,
     /// The first hour for which a zero record may be claimed.
     pub first_hour: Hour,
     /// Its hours up to this one were sealed on their own, whatever the agent's watermark says: their slots are taken.
@@ -97,7 +106,17 @@ impl Subscription {
 impl CustomerState {
     pub const fn new(identity: Identity, since: Option<Timestamp>, first_hour: Hour) -> Self {
         let subscription = Subscription::Active;
-        Self { identity, former: None, since, first_hour, sealed_through: None, subscription }
+        Self {
+            identity,
+            former: None,
+            since,
+            by_arrival: false,
+            replaced: Vec::new(),
+            doubtful: None,
+            first_hour,
+            sealed_through: None,
+            subscription,
+        }
     }
 
     pub fn status(&self, now: Timestamp) -> CustomerStatus {
@@ -129,7 +148,7 @@ impl CustomerState {
     /// Whether the hour is reported although nothing was used (I8).
     pub fn claims_zero(&self, hour: Hour) -> bool {
         hour >= self.first_hour
-            && self.since.is_none_or(|since| since < hour.end())
+            && !self.begins_after_end_of(hour)
             && self.sealed_through.is_none_or(|sealed| hour > sealed)
             && self.subscription.claims_zeros()
     }
@@ -139,7 +158,7 @@ impl CustomerState {
     pub fn billed_as(&self, product: &Product, hour: Hour) -> BilledAs<'_> {
         let is_former = product.former.is_some_and(|former| hour <= former.until);
         let wanted = product.identity_for(hour);
-        let known = [Some(&self.identity), self.former.as_ref()].into_iter().flatten();
+        let known = [Some(self.identity_in(hour)), self.former.as_ref()].into_iter().flatten();
         match known.into_iter().find(|identity| identity.mode() == wanted) {
             Some(identity) => BilledAs::Identity(identity),
             None if is_former => BilledAs::Later,
@@ -149,7 +168,48 @@ impl CustomerState {
 
     /// The identities that no other customer may have.
     pub fn identities(&self) -> impl Iterator<Item = &Identity> {
-        [Some(&self.identity), self.former.as_ref()].into_iter().flatten()
+        let replaced = self.replaced.iter().map(|replaced| &replaced.identity);
+        [Some(&self.identity), self.former.as_ref()].into_iter().flatten().chain(replaced)
+    }
+
+    /// Whether it is still the customer that AWS knows by an identity, and not only the one that was.
+    pub fn goes_by(&self, identity: &Identity) -> bool {
+        self.identity == *identity || self.former.as_ref() == Some(identity)
+    }
+
+    /// Its own identity in an hour, of those that replaced each other. In the hour of a change it is the new one: the
+    /// old one's part is sealed.
+    pub fn identity_in(&self, hour: Hour) -> &Identity {
+        self.replaced_in(hour).map_or(&self.identity, |replaced| &replaced.identity)
+    }
+
+    /// When the time of an hour's identity begins.
+    pub fn start_in(&self, hour: Hour) -> Start {
+        self.replaced_in(hour).map_or_else(|| self.start(), |replaced| replaced.start)
+    }
+
+    pub const fn start(&self) -> Start {
+        Start { since: self.since, by_arrival: self.by_arrival }
+    }
+
+    /// Whether an hour is the last whole one of an identity that was replaced: what is left below a step is not the next
+    /// one's.
+    pub fn gives_way_after(&self, hour: Hour) -> bool {
+        self.replaced_in(hour).is_some_and(|replaced| replaced.until == hour.next())
+    }
+
+    /// Whether all of an hour is from before its identity's time.
+    pub fn begins_after_end_of(&self, hour: Hour) -> bool {
+        self.start_in(hour).since.is_some_and(|since| since >= hour.end())
+    }
+
+    /// The hour whose seal ends what only the hour of a change has to know.
+    pub fn changed_in(&self) -> Option<Hour> {
+        self.replaced.iter().map(|replaced| replaced.until).max().max(self.doubtful)
+    }
+
+    fn replaced_in(&self, hour: Hour) -> Option<&Replaced> {
+        self.replaced.iter().find(|replaced| hour < replaced.until)
     }
 }
 

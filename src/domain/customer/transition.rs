@@ -17,8 +17,12 @@ pub struct NewTerms {
     pub since: Option<Timestamp>,
     /// The hour in which it registers.
     pub hour: Hour,
+    /// The moment at which it registers.
+    pub now: Timestamp,
     /// Whether it subscribes again, should it be closing, closed or not subscribed.
     pub reopens: bool,
+    /// Whether usage was counted in the hour of `since`, which is open.
+    pub is_used: bool,
 }
 
 /// How far the hours of all customers are sealed.
@@ -37,6 +41,8 @@ pub enum CustomerEvent {
     ClosingNotice { noticed: Timestamp },
     /// Its hours up to `hour` were sealed on their own.
     LastHourSealed { hour: Hour },
+    /// The hour was sealed for all.
+    HourSealed { hour: Hour },
     /// AWS refused a record of it with `CustomerNotSubscribed`.
     NotSubscribed,
     /// AWS accepted a record of it.
@@ -78,6 +84,25 @@ pub enum RegistrationRefused {
         "the customer's hours were sealed early, since it was closing: change its identity once the present hour is sealed"
     )]
     SealedEarly,
+    /// Usage of hours or days could be billed to the wrong identity.
+    #[error(
+        "the clock is in doubt, so it is not known when the identity gives way: change it once AWS has told the time, or \
+         say since when the new one applies"
+    )]
+    ClockInDoubt,
+    #[error(
+        "the new identity begins at {since}, inside an hour that is yet to come: register it then, or with a `since` at \
+         the start of an hour"
+    )]
+    SinceAhead { since: Timestamp },
+    /// Parts of hours would be taken from identities that have had them.
+    #[error(
+        "the identity was changed already in an hour after {since}, and the hour of {since} is still open: give a later \
+         `since`, or register it once that hour is sealed"
+    )]
+    BeforeAnother { since: Timestamp },
+    #[error("the identity has changed too often in an hour: change it again once that hour is sealed")]
+    TooManyReplaced,
 }
 
 impl CustomerState {
@@ -87,13 +112,21 @@ impl CustomerState {
         registered: NewTerms,
         cursor: SealedSoFar,
     ) -> Result<Transition, RegistrationRefused> {
-        let NewTerms { identity, since, hour, reopens } = registered;
-        if identity != self.identity {
-            self.check_identity_may_change(cursor)?;
-        }
-        let is_same_mode = identity.mode() == self.identity.mode();
-        let former = if is_same_mode { self.former.clone() } else { Some(self.identity.clone()) };
-        let renewed = Self { identity, former, since: since.or(self.since), ..self.clone() };
+        let replacement = self.replacement(&registered, cursor)?;
+        let doubtful = self.doubtful_after(&registered);
+        let NewTerms { identity, since, hour, reopens, .. } = registered;
+        let renewed = if let Some(replacement) = replacement {
+            replacement.applied_to(self, identity)
+        } else {
+            let is_same = identity == self.identity;
+            if !is_same {
+                self.check_identity_may_change(cursor)?;
+            }
+            let former = if is_same { self.former.clone() } else { Some(self.identity.clone()) };
+            let by_arrival = self.by_arrival && since.is_none_or(|since| self.since == Some(since));
+            let since = since.or(self.since);
+            Self { identity, former, since, by_arrival, doubtful, ..self.clone() }
+        };
         Ok(self.transition_to(if reopens { renewed.reopened(hour) } else { renewed }))
     }
 
@@ -102,11 +135,22 @@ impl CustomerState {
         let sealed_through = match event {
             CustomerEvent::LastHourSealed { hour } => Some(hour),
             CustomerEvent::ClosingNotice { .. }
+            | CustomerEvent::HourSealed { .. }
             | CustomerEvent::NotSubscribed
             | CustomerEvent::RecordAccepted => self.sealed_through,
         };
         let subscription = self.subscription.after(event);
-        self.transition_to(Self { sealed_through, subscription, ..self.clone() })
+        let changed = Self { sealed_through, subscription, ..self.clone() };
+        let changed =
+            if let CustomerEvent::HourSealed { hour } = event { changed.after_sealed(hour) } else { changed };
+        self.transition_to(changed)
+    }
+
+    /// Identities that gave way in an hour that is sealed are free for others.
+    fn after_sealed(mut self, hour: Hour) -> Self {
+        self.replaced.retain(|replaced| replaced.until > hour);
+        self.doubtful = self.doubtful.filter(|doubtful| *doubtful > hour);
+        self
     }
 
     fn check_identity_may_change(&self, cursor: SealedSoFar) -> Result<(), RegistrationRefused> {
@@ -142,8 +186,10 @@ impl CustomerState {
 impl Subscription {
     #[expect(clippy::match_same_arms, reason = "a line for each pair, as in a table")]
     fn after(self, event: CustomerEvent) -> Self {
-        use CustomerEvent::{ClosingNotice, LastHourSealed, NotSubscribed, RecordAccepted};
+        use CustomerEvent::{ClosingNotice, HourSealed, LastHourSealed, NotSubscribed, RecordAccepted};
         match (self, event) {
+            (_, HourSealed { .. }) => self,
+
             (Self::Active, ClosingNotice { noticed }) => Self::Closing { noticed, not_subscribed: false },
             (Self::NotSubscribed, ClosingNotice { noticed }) => {
                 Self::Closing { noticed, not_subscribed: true }
@@ -227,7 +273,8 @@ mod tests {
     }
 
     fn registered(identity: Identity, reopens: bool) -> NewTerms {
-        NewTerms { identity, since: None, hour: hour("11:00"), reopens }
+        let (hour, now) = (hour("11:00"), at("11:00"));
+        NewTerms { identity, since: None, hour, now, reopens, is_used: false }
     }
 
     /// Everyone's hours are sealed up to ten.
@@ -342,7 +389,7 @@ mod tests {
         "-   | 10* | -        | Sealing         | Sealing               ",
         "10  | 10  | -        | two             | license, formerly one ",
         "10  | 10* | -        | Sealing         | Sealing               ",
-        "11  | 10  | -        | SealedEarly     | SealedEarly           ",
+        "11  | 10  | -        | two             | SealedEarly           ",
         "11  | 10* | -        | Sealing         | Sealing               ",
     ];
 
@@ -373,7 +420,9 @@ mod tests {
             }
         };
         let rest = CustomerState { identity: account("one"), former: None, ..state.clone() };
+        let rest = CustomerState { since: None, by_arrival: false, replaced: Vec::new(), ..rest };
         assert_eq!(rest, *before, "all else stays");
+        assert_eq!(state.by_arrival, state.since.is_some(), "since the moment of the change");
         let name = |identity: &Identity| identity.plain_text().unwrap_or("license").to_owned();
         let former = state.former.map(|former| format!(", formerly {}", name(&former)));
         format!("{}{}", name(&state.identity), former.unwrap_or_default())

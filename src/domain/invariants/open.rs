@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Fault, Invariant, Location, signed};
 use crate::domain::{
     billing::record::Record,
+    customer::identity::Identity,
     time::Hour,
     usage::bucket::{Bucket, MAX_TOTAL},
 };
@@ -19,6 +20,8 @@ pub(crate) struct SealedHours {
     pub unfinished: Option<Option<(String, String)>>,
     /// The last sealed hour of each customer that was sealed on its own.
     pub own: HashMap<(String, String), Hour>,
+    /// Identities that gave way to another inside an hour, by customer: their part of it is sealed.
+    pub parts: HashMap<(String, String), Vec<(Identity, Hour)>>,
 }
 
 /// An open bucket and where it is.
@@ -37,7 +40,8 @@ impl SealedHours {
     /// Whether a record's hour is sealed (I7, and I8 for a claim to zero).
     pub(crate) fn record(&self, record: &Record) -> Option<Fault> {
         let own = self.own_of(&record.product, &record.customer);
-        let is_sealed = record.hour <= self.all || own.is_some_and(|own| record.hour <= own);
+        let is_sealed =
+            record.hour <= self.all || own.is_some_and(|own| record.hour <= own) || self.is_part(record);
         let invariant =
             if record.bills_something() { Invariant::InTheWindow } else { Invariant::ZeroIsAClaim };
         (!is_sealed).then(|| Fault {
@@ -68,6 +72,14 @@ impl SealedHours {
             }
             _ => open.hour <= self.all,
         }
+    }
+
+    fn is_part(&self, record: &Record) -> bool {
+        let customer = || (record.product.to_string(), record.customer.to_string());
+        let parts = if self.parts.is_empty() { None } else { self.parts.get(&customer()) };
+        parts.is_some_and(|parts| {
+            parts.iter().any(|(its, hour)| (its, *hour) == (&record.identity, record.hour))
+        })
     }
 
     fn own_of(&self, product: &str, customer: &str) -> Option<Hour> {
@@ -158,6 +170,18 @@ mod tests {
         assert_eq!(watermarks.record(&Record { hour: SEALED.next(), ..sample(1) }), None);
         assert!(watermarks.bucket(&open(SEALED.next(), "acme", &bucket)).is_some());
         assert_eq!(watermarks.bucket(&open(SEALED.next(), "other", &bucket)), None);
+    }
+
+    #[test]
+    fn the_part_of_an_identity_that_gave_way_is_sealed() {
+        let part = |identity, hour| {
+            let parts = HashMap::from([(("prod".to_owned(), "acme".to_owned()), vec![(identity, hour)])]);
+            SealedHours { parts, ..watermarks() }.record(&Record { hour: SEALED.next(), ..sample(1) })
+        };
+        let other = Identity::Account { account_id: "000000000009".into() };
+        assert_eq!(part(sample(1).identity, SEALED.next()), None);
+        assert!(part(sample(1).identity, SEALED.next().next()).is_some());
+        assert!(part(other, SEALED.next()).is_some());
     }
 
     #[test]

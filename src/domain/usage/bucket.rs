@@ -1,7 +1,7 @@
 //! What has been added up for one (product, customer, dimension, hour).
 
 use super::tags::Tagged;
-use crate::domain::{product::Aggregate, time::Timestamp};
+use crate::domain::{product::Aggregate, time::UnixNanos};
 
 pub use super::carried::Carried;
 
@@ -15,7 +15,7 @@ pub enum Usage {
     Sum(u128),
     Max(u64),
     Latest {
-        at: Timestamp,
+        at: UnixNanos,
         level: u64,
     },
     /// The number of distinct subjects. Which they are is known by their dedup keys.
@@ -28,18 +28,18 @@ impl Usage {
         match aggregate {
             Aggregate::Sum | Aggregate::Count => Self::Sum(0),
             Aggregate::Max => Self::Max(0),
-            Aggregate::Latest { .. } => Self::Latest { at: Timestamp::MIN, level: 0 },
+            Aggregate::Latest { .. } => Self::Latest { at: UnixNanos::MIN, level: 0 },
             Aggregate::Unique => Self::Unique(0),
         }
     }
 
     /// The usage of one event, at its time.
-    pub fn of(aggregate: Aggregate, quantity: u64, at: Timestamp) -> Self {
+    pub fn of(aggregate: Aggregate, quantity: u64, at: impl Into<UnixNanos>) -> Self {
         match aggregate {
             Aggregate::Sum => Self::Sum(quantity.into()),
             Aggregate::Count => Self::Sum(1),
             Aggregate::Max => Self::Max(quantity),
-            Aggregate::Latest { .. } => Self::Latest { at, level: quantity },
+            Aggregate::Latest { .. } => Self::Latest { at: at.into(), level: quantity },
             Aggregate::Unique => Self::Unique(1),
         }
     }
@@ -166,12 +166,16 @@ impl Carry {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::domain::{time::Hour, usage::tags::tests::tag_set};
+    use crate::domain::{
+        time::{Hour, Timestamp},
+        usage::tags::tests::tag_set,
+    };
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     pub(crate) fn usages() -> impl Strategy<Value = Usage> {
-        let at = (0..50_i64).prop_map(Timestamp::from_seconds);
+        let at = (0..50_u64, 0..3_000_000_u64)
+            .prop_map(|(second, rest)| UnixNanos::new(second * 1_000_000_000 + rest));
         prop_oneof![
             (0..=u128::from(u64::MAX)).prop_map(Usage::Sum),
             any::<u64>().prop_map(Usage::Max),
@@ -219,7 +223,7 @@ pub(crate) mod tests {
     }
 
     fn at(second: i64, level: u64) -> Usage {
-        Usage::Latest { at: Timestamp::from_seconds(second), level }
+        Usage::Latest { at: Timestamp::from_seconds(second).into(), level }
     }
 
     #[test]
@@ -243,6 +247,17 @@ pub(crate) mod tests {
     #[test]
     fn a_bucket_takes_64_bytes() {
         assert_eq!(size_of::<Bucket>(), 64);
+    }
+
+    #[test]
+    fn of_two_levels_of_one_millisecond_the_later_stands_whichever_comes_first() {
+        let moment = |rest| UnixNanos::from_parts(Timestamp::from_millis(1_793_620_800_123), rest);
+        let [early, late] = [(1, 7), (2, 3)].map(|(rest, level)| Usage::Latest { at: moment(rest), level });
+        for (first, second) in [(early, late), (late, early)] {
+            let mut absorbed = first;
+            absorbed.absorb(second);
+            assert_eq!([absorbed, both(first, second)], [late; 2]);
+        }
     }
 
     #[test]
@@ -307,14 +322,14 @@ pub(crate) mod tests {
         #[test]
         fn a_fleet_adds_up_the_same_in_any_order_and_however_often_a_total_is_seen(
             aggregate in aggregates(),
-            events in proptest::collection::vec((0..3_u8, 0..20_i64, 0..1000_u64), 1..40),
+            events in proptest::collection::vec((0..3_u8, 0..20_u64, 0..1000_u64), 1..40),
             shuffle in proptest::collection::vec(any::<proptest::sample::Index>(), 0..80),
         ) {
             let mut agents: BTreeMap<u8, Bucket> = BTreeMap::new();
             let mut published = Vec::new();
-            for (agent, second, quantity) in events {
+            for (agent, nanos, quantity) in events {
                 let total = agents.entry(agent).or_insert_with(|| Bucket::new(aggregate));
-                total.usage.absorb(Usage::of(aggregate, quantity, Timestamp::from_seconds(second)));
+                total.usage.absorb(Usage::of(aggregate, quantity, UnixNanos::new(nanos)));
                 total.events += 1;
                 published.push((agent, total.clone()));
             }
@@ -327,8 +342,8 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn merging_usage_commutes_and_associates(aggregate in aggregates(), events in proptest::array::uniform3((0..3_i64, 0..3_u64))) {
-            let [a, b, c] = events.map(|(second, level)| Usage::of(aggregate, level, Timestamp::from_seconds(second)));
+        fn merging_usage_commutes_and_associates(aggregate in aggregates(), events in proptest::array::uniform3((0..3_u64, 0..3_u64))) {
+            let [a, b, c] = events.map(|(second, level)| Usage::of(aggregate, level, UnixNanos::new(second)));
             prop_assert_eq!(both(a, b), both(b, a));
             prop_assert_eq!(both(both(a, b), c), both(a, both(b, c)));
         }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{bucket::Usage, shortened::shortened, tags::TagSet};
 use crate::domain::{
     product::{Aggregate, Catalog, Dimension, DimensionIndex, ProductIndex},
-    time::{Hour, Timestamp},
+    time::{Hour, Timestamp, UnixNanos},
 };
 
 pub(crate) const MAX_CUSTOMER_BYTES: usize = 255;
@@ -26,7 +26,7 @@ pub(crate) struct Names<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Event<'a> {
     pub quantity: u64,
-    pub time: Option<Timestamp>,
+    pub time: Option<UnixNanos>,
     pub id: &'a [u8],
     pub subject: &'a str,
     pub tags: &'a [(&'a str, &'a str)],
@@ -43,13 +43,15 @@ pub struct TimeBounds {
 #[derive(Clone, Copy, Debug)]
 pub struct TimeRange {
     oldest: Timestamp,
-    now: Timestamp,
+    now: UnixNanos,
     latest: Timestamp,
 }
 
 impl TimeBounds {
-    pub fn around(&self, now: Timestamp) -> TimeRange {
-        TimeRange { oldest: now.minus(self.max_age), now, latest: now.plus(self.max_future) }
+    pub fn around(&self, now: impl Into<UnixNanos>) -> TimeRange {
+        let now = now.into();
+        let moment = now.timestamp();
+        TimeRange { oldest: moment.minus(self.max_age), now, latest: moment.plus(self.max_future) }
     }
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct Located<'a> {
 pub(crate) struct Measured {
     /// The hour of its time. It may have been sealed meanwhile.
     pub hour: Hour,
+    /// The time that it told; the end of time if it told none.
+    pub told: Timestamp,
     pub usage: Usage,
     pub tags: Option<TagSet>,
     /// The event cannot have been counted before, since its time was in the future then. MIN for one that says no time.
@@ -137,6 +141,10 @@ pub enum RejectReason {
          it with the present time"
     )]
     OlderThanIds { known_since: Timestamp },
+    #[error(
+        "the event's time {time} lies before {since}, since when the customer is billed: AWS takes no usage from before"
+    )]
+    BeforeSince { time: Timestamp, since: Timestamp },
     #[error("dimension `{dimension}` counts distinct subjects: `subject` must say which one this is")]
     MissingSubject { dimension: String },
     #[error("`subject` has {bytes} bytes; at most {MAX_SUBJECT_BYTES} are allowed")]
@@ -178,8 +186,15 @@ pub(crate) fn measure(
     let tags = tags(dimension, event.tags)?;
     let at = within(range, event.time)?;
     let usage = Usage::of(dimension.aggregate, event.quantity, at);
-    let not_before = event.time.map_or(Timestamp::MIN, |time| time.minus(range.latest.since(range.now)));
-    Ok(Measured { hour: Hour::containing(at), usage, tags, not_before })
+    let told = event.time.map(UnixNanos::timestamp);
+    let ahead = range.latest.since(range.now.timestamp());
+    Ok(Measured {
+        hour: Hour::containing(at.timestamp()),
+        told: told.unwrap_or(Timestamp::MAX),
+        usage,
+        tags,
+        not_before: told.map_or(Timestamp::MIN, |told| told.minus(ahead)),
+    })
 }
 
 fn check_subject(dimension: &Dimension, subject: &str) -> Result<(), RejectReason> {
@@ -210,13 +225,13 @@ pub(crate) fn is_customer_key(key: &str) -> bool {
 }
 
 #[inline]
-fn within(range: &TimeRange, time: Option<Timestamp>) -> Result<Timestamp, RejectReason> {
+fn within(range: &TimeRange, time: Option<UnixNanos>) -> Result<UnixNanos, RejectReason> {
     let TimeRange { oldest, now, latest } = *range;
-    match time {
-        None => Ok(now),
-        Some(time) if time < oldest => Err(RejectReason::TimeTooOld { time, oldest }),
-        Some(time) if time > latest => Err(RejectReason::TimeInFuture { time, latest }),
-        Some(time) => Ok(time),
+    let Some(at) = time else { return Ok(now) };
+    match at.timestamp() {
+        time if time < oldest => Err(RejectReason::TimeTooOld { time, oldest }),
+        time if time > latest => Err(RejectReason::TimeInFuture { time, latest }),
+        _ => Ok(at),
     }
 }
 
@@ -332,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_time_bounds_are_inclusive() {
-        let at = |time: Timestamp| measured("requests", &Event { time: Some(time), ..SEVEN });
+        let at = |time: Timestamp| measured("requests", &Event { time: Some(time.into()), ..SEVEN });
         let moment = Duration::from_millis(1);
         let (oldest, latest) = (now().minus(BOUNDS.max_age), now().plus(BOUNDS.max_future));
         assert!(at(oldest).is_ok() && at(latest).is_ok());
@@ -343,7 +358,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_event_panics(product: String, customer: String, dimension: String, quantity: u64, nanos: u64, texts: (String, String, String, String)) {
-            let time = (nanos > 0).then(|| Timestamp::from_unix_nanos(nanos));
+            let time = (nanos > 0).then(|| UnixNanos::new(nanos));
             let event = Event { quantity, time, id: texts.0.as_bytes(), subject: &texts.1, tags: &[(&texts.2, &texts.3)] };
             let names = Names { product: &product, customer: &customer, dimension: &dimension };
             let catalog = catalog();

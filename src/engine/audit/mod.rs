@@ -154,14 +154,19 @@ fn place_of(series: &[u8]) -> Location {
 
 fn watermarks(rows: &dyn Rows) -> Result<SealedHours, StoreError> {
     let sealing = rows.find(Sealing, ())?;
-    let mut own = HashMap::new();
+    let (mut own, mut parts) = (HashMap::new(), HashMap::new());
     rows.each(CustomerRows, |(product, customer), state| {
+        let key = || (product.to_owned(), customer.to_owned());
         if let Some(hour) = state.sealed_through {
-            own.insert((product.to_owned(), customer.to_owned()), hour);
+            own.insert(key(), hour);
+        }
+        if !state.replaced.is_empty() {
+            let its = state.replaced.into_iter().map(|replaced| (replaced.identity, replaced.until));
+            parts.insert(key(), its.collect());
         }
         Ok(())
     })?;
     let (all, unfinished) =
         sealing.map_or_else(Default::default, |sealing| (sealing.watermark, sealing.unfinished));
-    Ok(SealedHours { all, unfinished, own })
+    Ok(SealedHours { all, unfinished, own, parts })
 }

@@ -46,7 +46,7 @@ impl Audit<'_> {
             self.note(self.watermarks.bucket(&open));
             self.balances.found(&OutstandingRows::encode_key(key_read.series()), bucket.carried.total());
             subjects = subjects.saturating_add(bucket.usage.subjects());
-            used += u64::from(bucket.carried.is_empty());
+            used += u64::from(bucket.events > 0 && bucket.carried.is_empty());
         }
         self.note(tagged.into_keys().filter_map(|key| Some(without_bucket(BucketKey::read(&key)?))));
         // What earlier hours leave is carried whatever the limit, since to refuse it would be to lose it.

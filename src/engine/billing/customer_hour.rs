@@ -1,6 +1,8 @@
 //! One hour of one customer is sealed: each of its buckets becomes a record, sent or held, and leaves the rest to the
 //! next hour.
 
+use std::time::Duration;
+
 use crate::{
     base::sabotage::{Sabotage, is_sabotaged},
     domain::{
@@ -32,6 +34,15 @@ pub(super) struct CustomerHour<'a> {
     pub(super) claims_zero: bool,
     /// The customer's last one.
     pub(super) is_last: bool,
+    /// Only the part until now, of an identity that gives way to another.
+    pub(super) part: Option<Part>,
+}
+
+/// The part of an hour that is sealed early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Some of it may be of the identity that comes.
+    pub(super) is_shared: bool,
 }
 
 /// Where the hour's usage goes.
@@ -50,18 +61,34 @@ impl CustomerHour<'_> {
             return SealTarget::Held(&state.identity, HoldReason::NotBillable);
         }
         match state.billed_as(self.product, self.hour) {
-            BilledAs::Identity(identity) => SealTarget::Sent(identity),
+            BilledAs::Identity(identity) => match self.doubt() {
+                None => SealTarget::Sent(identity),
+                Some(reason) => SealTarget::Held(identity, reason),
+            },
             BilledAs::Later if !self.is_last => SealTarget::NextHour,
             BilledAs::Later | BilledAs::Unknown => SealTarget::Held(&state.identity, HoldReason::NoIdentity),
         }
     }
 
+    /// Why it is not certain that all of the hour's usage is the identity's.
+    fn doubt(&self) -> Option<HoldReason> {
+        let state = &self.customer.state;
+        if state.begins_after_end_of(self.hour) || state.doubtful == Some(self.hour) {
+            return Some(HoldReason::BeforeSince);
+        }
+        self.part.is_some_and(|part| part.is_shared).then_some(HoldReason::Replaced)
+    }
+
     /// How a bucket of a dimension is sealed. What is used after the last hour is kept to the unit, for whoever decides
-    /// about it; but no level stands on.
-    fn context(&self, dimension: &Dimension) -> SealContext {
-        let ends_level = self.customer.state.subscription.is_closed() && !dimension.aggregate.adds_up();
-        let is_last = self.is_last || ends_level;
-        SealContext { hour: self.hour, claims_zero: self.claims_zero, is_last }
+    /// about it; but no level stands on. What an identity that gives way leaves below a step is not the next one's; but a
+    /// level stands on.
+    fn context(&self, dimension: &Dimension, late_by: Duration) -> SealContext {
+        let state = &self.customer.state;
+        let adds_up = dimension.aggregate.adds_up();
+        let ends_level = state.subscription.is_closed() && !adds_up;
+        let gives_way = (self.part.is_some() || state.gives_way_after(self.hour)) && adds_up;
+        let is_last = self.is_last || ends_level || gives_way;
+        SealContext { hour: self.hour, claims_zero: self.claims_zero, is_last, late_by }
     }
 
     fn billed_as(&self, identity: &Identity) -> BilledCustomer {
@@ -69,7 +96,7 @@ impl CustomerHour<'_> {
             product: self.product.code.clone(),
             key: self.customer.key.clone(),
             identity: identity.clone(),
-            since: self.customer.state.since,
+            since: self.customer.state.start_in(self.hour).since,
         }
     }
 }
@@ -123,13 +150,15 @@ impl Billing {
         bucket: &Bucket,
         step: &mut SealStep<'_, '_>,
     ) -> Carry {
+        let late_by = self.rules.events_late_by;
         let (identity, held_for) = match customer_hour.target() {
             SealTarget::Sent(identity) => (identity, None),
             SealTarget::Held(identity, reason) => (identity, Some(reason)),
-            SealTarget::NextHour => return postpone(customer_hour.hour, dimension, bucket),
+            SealTarget::NextHour => return postpone(customer_hour.hour, late_by, dimension, bucket),
         };
         let customer = customer_hour.billed_as(identity);
-        let sealed = seal(self.next_record, customer_hour.context(dimension), &customer, dimension, bucket);
+        let sealed =
+            seal(self.next_record, customer_hour.context(dimension, late_by), &customer, dimension, bucket);
         if let Some(record) = sealed.record {
             self.write_sealed(record, held_for, series, step);
         }
@@ -149,7 +178,7 @@ impl Billing {
         self.outstanding.rounded(series, &record);
         let row = Encoded::of(&record);
         self.journal.note_sealed(record.id, &row);
-        match held_for {
+        match held_for.filter(|reason| !is_about_usage(*reason) || record.bills_something()) {
             None => self.put_pending(&record, row, step.txn),
             Some(reason) => self.hold_at_seal(record, reason, series, step),
         }
@@ -165,6 +194,13 @@ impl Billing {
     ) {
         let detail = match reason {
             HoldReason::NotBillable => "used after the customer's last hour was sealed",
+            HoldReason::BeforeSince => {
+                "some of it may be from before the customer's `since`: it was counted when that was not known"
+            }
+            HoldReason::Replaced => {
+                "the customer's identity was replaced as of a moment in this hour, and some of what was counted since \
+                 may be the new one's"
+            }
             _ => {
                 "the product's identity has changed: register the customer under the new one, then carry this"
             }
@@ -174,6 +210,11 @@ impl Billing {
         self.write_settled(&settled, Some(series), step.txn);
         self.tally.settled(&settled);
     }
+}
+
+/// Whether a record that bills nothing leaves nothing to decide about.
+const fn is_about_usage(reason: HoldReason) -> bool {
+    matches!(reason, HoldReason::BeforeSince | HoldReason::Replaced)
 }
 
 #[cfg(test)]
@@ -224,7 +265,15 @@ mod tests {
         customer: &'a Customer,
         product: &'a Product,
     ) -> CustomerHour<'a> {
-        CustomerHour { index: CustomerIndex(0), customer, product, hour, claims_zero: true, is_last }
+        CustomerHour {
+            index: CustomerIndex(0),
+            customer,
+            product,
+            hour,
+            claims_zero: true,
+            is_last,
+            part: None,
+        }
     }
 
     #[test]
@@ -256,7 +305,7 @@ mod tests {
         let product = changed_product();
         let is_last = |customer: &Customer, is_last, aggregate| {
             let dimension = Dimension { aggregate, ..product.dimensions[0].clone() };
-            let context = in_hour(UNTIL, is_last, customer, &product).context(&dimension);
+            let context = in_hour(UNTIL, is_last, customer, &product).context(&dimension, Duration::ZERO);
             assert_eq!((context.hour, context.claims_zero), (UNTIL, true));
             context.is_last
         };

@@ -4,13 +4,14 @@
 //!   records.
 //! - `settle`: what becomes of a pending record; `held`: of one that waits for a person or a subscription.
 //! - `decisions`: a person's word about held records; `moves`: about a product that goes to another destination.
-//! - `registration`: who is billed, and until when.
+//! - `registration`: who is billed, and until when; `early_seal`: the part of an hour of an identity that gives way.
 //! - `record_reader`: records as others read them.
 //! - `outstanding`: an independent balance; `hour_tallies`, `tally`: what people look at.
 //! - `retention`: what is old enough to go.
 
 mod customer_hour;
 mod decisions;
+mod early_seal;
 mod held;
 mod hour_tallies;
 mod moves;
@@ -22,6 +23,8 @@ mod seal;
 mod seal_step;
 mod settle;
 mod tally;
+#[cfg(test)]
+mod tenure_tests;
 #[cfg(test)]
 mod tests;
 
@@ -54,7 +57,7 @@ use crate::{
 
 use super::{
     counting::series::Series,
-    customers::{CustomerDirectory, CustomerIndex, CustomerTable},
+    customers::{Customer, CustomerDirectory, CustomerIndex, CustomerTable},
     open_error::OpenError,
     rules::Rules,
     watermark::Watermark,
@@ -80,6 +83,8 @@ pub(crate) struct Billing {
     sealing: Option<SealCursor>,
     /// Closing customers by the moment of their last seal.
     closing: BTreeSet<(Timestamp, CustomerIndex)>,
+    /// Customers that have changed, by the hour whose seal ends the change.
+    changed: BTreeSet<(Hour, CustomerIndex)>,
     /// Held records of customers without a subscription, by the moment of their next attempt.
     waiting: BTreeSet<(Timestamp, RecordId)>,
     /// Held records that the batch in the making takes away: the store still shows them.
@@ -94,12 +99,12 @@ pub(crate) struct Billing {
 }
 
 impl Billing {
-    /// `closing` are the customers of the table whose usage ends.
+    /// `in_change` are the customers of the table whose usage ends, or whose terms have changed in an open hour.
     pub(crate) fn open(
         store: &dyn Store,
         rules: Arc<Rules>,
         customers: Arc<CustomerDirectory>,
-        closing: Vec<CustomerIndex>,
+        in_change: Vec<CustomerIndex>,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let sealing_state = match store.find(Sealing, ())? {
@@ -111,6 +116,7 @@ impl Billing {
             watermark: Watermark(sealing_state.watermark),
             sealing: sealing_state.unfinished.map(SealCursor::resumed),
             closing: BTreeSet::new(),
+            changed: BTreeSet::new(),
             waiting: BTreeSet::new(),
             unheld: HashSet::new(),
             unpended: HashSet::new(),
@@ -122,18 +128,18 @@ impl Billing {
             rules,
             customers,
         };
-        billing.schedule_closing(closing);
+        billing.schedule_changes(in_change);
         billing.load_records(store)?;
         billing.load_held(store, now)?;
         Ok(billing)
     }
 
-    fn schedule_closing(&mut self, closing: Vec<CustomerIndex>) {
+    fn schedule_changes(&mut self, in_change: Vec<CustomerIndex>) {
         let customers = self.customers.read();
-        for index in closing {
-            let seals_at =
-                customers.get(index).and_then(|customer| customer.state.seals_at(self.rules.grace));
-            self.closing.extend(seals_at.map(|moment| (moment, index)));
+        for index in in_change {
+            let Some(Customer { state, .. }) = customers.get(index) else { continue };
+            self.closing.extend(state.seals_at(self.rules.grace).map(|moment| (moment, index)));
+            self.changed.extend(state.changed_in().map(|hour| (hour, index)));
         }
     }
 

@@ -17,12 +17,16 @@ use crate::{
         time::{Hour, Timestamp},
     },
     engine::{
-        customers::{Customer, CustomerIndex, IdentityTaken},
+        counting::Counting,
+        customers::{Customer, CustomerIndex, CustomerTable, IdentityTaken},
         write_txn::WriteTxn,
     },
 };
 
-use super::Billing;
+use super::{
+    Billing,
+    early_seal::{CarriesOver, DoesNotFit},
+};
 
 /// The terms under which a customer is registered.
 #[derive(Clone, Debug)]
@@ -37,6 +41,15 @@ pub struct Registration {
     pub reopens: bool,
 }
 
+impl Registration {
+    /// Whether an identity gives way to it as of the moment at which it is carried out: a clock in doubt does not know
+    /// that moment.
+    pub(crate) fn replaces_now(&self, customers: &CustomerTable) -> bool {
+        let known = customers.find(self.product, &self.key).and_then(|index| customers.get(index));
+        self.since.is_none() && known.is_some_and(|known| known.state.gives_way_to(&self.identity))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PutError {
     #[error("limits.max_customers ({most}) is reached")]
@@ -47,6 +60,18 @@ pub enum PutError {
     Taken(IdentityTaken),
     #[error(transparent)]
     Refused(#[from] RegistrationRefused),
+    #[error(transparent)]
+    DoesNotFit(#[from] DoesNotFit),
+    #[error(transparent)]
+    CarriesOver(#[from] CarriesOver),
+}
+
+/// What came of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub index: CustomerIndex,
+    /// An identity gave way, and what it used is sealed.
+    pub has_sealed: bool,
 }
 
 impl Billing {
@@ -54,16 +79,36 @@ impl Billing {
     pub(crate) fn put_customer(
         &mut self,
         registration: Registration,
+        counting: &mut Counting,
         txn: &mut WriteTxn<'_>,
-    ) -> Result<CustomerIndex, PutError> {
-        let Registration { product, key, identity, since, hour, reopens } = registration;
+    ) -> Result<Registered, PutError> {
         let directory = self.customers.clone();
         let mut customers = directory.write();
+        if txn.is_clock_doubted && registration.replaces_now(&customers) {
+            return Err(RegistrationRefused::ClockInDoubt.into());
+        }
+        let Registration { product, key, identity, since, hour, reopens } = registration;
         let known = customers.find(product, &key).and_then(|index| Some((index, customers.get(index)?)));
+        let mut has_sealed = false;
         let (state, last_seal) = if let Some((index, known)) = known {
-            let registered = NewTerms { identity, since, hour, reopens };
-            match known.state.register(registered, self.seal_cursor())? {
-                Transition::Unchanged => return Ok(index),
+            let is_used =
+                since.is_some_and(|since| self.is_used(index, &known, Hour::containing(since), counting));
+            let terms = NewTerms { identity, since, hour, now: txn.now, reopens, is_used };
+            let replacement = known.state.replacement(&terms, self.seal_cursor())?;
+            customers.check_identity(product, &key, &terms.identity).map_err(PutError::Taken)?;
+            if let Some(replacement) = replacement {
+                self.warn_of_sealed(&known.state, since);
+                if let Some(first) = replacement.first_hour(&known.state, self.seal_cursor()) {
+                    self.check_carries_nothing(index, &known, (first, txn.now), counting)?;
+                }
+                if let Some(early) = replacement.early_seal {
+                    self.check_fits(index, &known, early, counting)?;
+                    self.seal_early(index, &known, early, &customers, counting, txn);
+                    has_sealed = true;
+                }
+            }
+            match known.state.register(terms, self.seal_cursor())? {
+                Transition::Unchanged => return Ok(Registered { index, has_sealed }),
                 Transition::Changed { state, last_seal } => (state, last_seal),
             }
         } else if has_unseen(&key) {
@@ -74,11 +119,20 @@ impl Billing {
         } else {
             (CustomerState::new(identity, since, hour), LastSeal::Keep)
         };
-        let seals_at = state.seals_at(self.rules.grace);
+        let (seals_at, changed_in) = (state.seals_at(self.rules.grace), state.changed_in());
         let index = customers.put(Customer { product, key, state }).map_err(PutError::Taken)?;
         self.plan_last_seal(index, last_seal, seals_at);
+        self.changed.extend(changed_in.map(|hour| (hour, index)));
         customers.write_row(index, &self.rules.catalog, txn.batch);
-        Ok(index)
+        Ok(Registered { index, has_sealed })
+    }
+
+    /// An hour is sealed for all: what only the hour of a change had to know of its customers is forgotten.
+    pub(super) fn forget_changes(&mut self, hour: Hour, txn: &mut WriteTxn<'_>) {
+        while let Some((_, index)) = self.changed.first().copied().filter(|(changed, _)| *changed <= hour) {
+            self.changed.pop_first();
+            self.change_customer(index, CustomerEvent::HourSealed { hour }, txn);
+        }
     }
 
     /// Ends a customer's usage; `noticed` is when AWS said so. `None` if there is no such customer.

@@ -165,8 +165,15 @@ impl Billing {
             looks -= 1;
             let claims_zero = self.claims_zero(product, &customer, hour, step.now);
             if claims_zero || step.counting.has_used(index, hour) {
-                let customer_hour =
-                    CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last: false };
+                let customer_hour = CustomerHour {
+                    index,
+                    customer: &customer,
+                    product,
+                    hour,
+                    claims_zero,
+                    is_last: false,
+                    part: None,
+                };
                 self.seal_buckets(&customer_hour, &customers, step);
                 step.take(product.dimensions.len().max(1));
             }
@@ -184,6 +191,7 @@ impl Billing {
     /// Every customer of the hour is sealed.
     fn end_hour(&mut self, step: &mut SealStep<'_, '_>) {
         self.sealing = None;
+        self.forget_changes(self.watermark.0, step.txn);
         step.counting.end_hour(self.watermark.0, step.txn);
         self.hours.end(self.watermark.0, step.txn.batch);
         step.progress.hours += 1;
@@ -204,7 +212,7 @@ impl Billing {
             let claims_zero = self.claims_zero(product, &customer, hour, step.now);
             let is_last = hour == last;
             let customer_hour =
-                CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last };
+                CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last, part: None };
             self.seal_buckets(&customer_hour, &customers, step);
             step.take(product.dimensions.len());
         }
@@ -212,7 +220,7 @@ impl Billing {
         self.change_customer(index, CustomerEvent::LastHourSealed { hour: last }, step.txn);
     }
 
-    fn write_progress(&self, batch: &mut Batch) {
+    pub(super) fn write_progress(&self, batch: &mut Batch) {
         let texts = |(product, key): &(Arc<str>, Arc<str>)| (product.to_string(), key.to_string());
         let unfinished = self.sealing.as_ref().map(|cursor| cursor.last_done.as_ref().map(texts));
         let state = SealingState { watermark: self.watermark.0, unfinished };

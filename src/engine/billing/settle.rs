@@ -131,7 +131,11 @@ impl Billing {
             Outcome::Held { reason: HoldReason::NotSubscribed, .. } => CustomerEvent::NotSubscribed,
             _ => return,
         };
-        let customer = self.customers.read().of_record(&self.rules.catalog, record);
+        let customers = self.customers.read();
+        // Of an identity that was replaced the answer says nothing about the new one.
+        let customer = customers.of_record(&self.rules.catalog, record);
+        let customer = customer.filter(|index| customers.goes_by(*index, &record.identity));
+        drop(customers);
         if let Some(index) = customer {
             self.change_customer(index, event, txn);
         }
@@ -147,9 +151,10 @@ impl Billing {
     ) -> Outcome {
         let customers = self.customers.read();
         // Of a customer or dimension that is not configured there is no bucket to carry it into; a closing customer has
-        // no later hour.
-        let series =
-            self.series_of(record, &customers).filter(|series| !customers.is_closing(series.customer));
+        // no later hour, nor has an identity that was replaced: the next one is not billed for its usage.
+        let series = self.series_of(record, &customers).filter(|series| {
+            !customers.is_closing(series.customer) && customers.goes_by(series.customer, &record.identity)
+        });
         let customer = series.map(|series| series.customer);
         let current = self.watermark.open_hour(&customers, customer, Hour::containing(txn.now), txn.now);
         match (missed(record, delivery, self.rules.missed, current), series) {

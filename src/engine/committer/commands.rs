@@ -109,7 +109,8 @@ impl<T, E> Answer<T, E> {
 pub(super) enum Completion {
     Counted(Answer<Counted, CountError>),
     StreamOpened(Answer<u64, Never>),
-    CustomersPut(Answer<(), PutError>),
+    /// Whether an identity gave way, and what it used was sealed.
+    CustomersPut(bool, Answer<(), PutError>),
     CustomerClosed(ProductIndex, Answer<Option<Customer>, Never>),
     Decided(Answer<Vec<Resumed>, DecideError>),
     MoveAllowed(Answer<AllowedMove, MoveError>),
@@ -138,12 +139,15 @@ pub(super) fn apply(
         Command::OpenStream(ask) => ask
             .answer(lifecycle, |stream| Ok(Ok(counting.open_stream(&stream))))
             .map(Completion::StreamOpened),
-        Command::PutCustomers(ask) => ask
-            .answer(lifecycle, |customers| {
-                let mut customers = customers.into_iter();
-                Ok(customers.try_for_each(|customer| billing.put_customer(customer, txn).map(drop)))
-            })
-            .map(Completion::CustomersPut),
+        Command::PutCustomers(ask) => {
+            let mut has_sealed = false;
+            let put = |customer| -> Result<(), PutError> {
+                has_sealed |= billing.put_customer(customer, counting, txn)?.has_sealed;
+                Ok(())
+            };
+            let answer = ask.answer(lifecycle, |customers| Ok(customers.into_iter().try_for_each(put)))?;
+            Ok(Completion::CustomersPut(has_sealed, answer))
+        }
         Command::CloseCustomer(ask) => {
             let product = ask.question.product;
             ask.answer(lifecycle, |Notice { product, key, noticed }| {
@@ -192,7 +196,12 @@ impl Completion {
         match self {
             Self::Counted(answer) => answer.send(),
             Self::StreamOpened(answer) => answer.send(),
-            Self::CustomersPut(answer) => answer.send(),
+            Self::CustomersPut(has_sealed, answer) => {
+                if has_sealed {
+                    announce(events, SubmitterEvent::Sealed);
+                }
+                answer.send();
+            }
             Self::CustomerClosed(product, answer) => {
                 if let Ok(Some(customer)) = &answer.value
                     && let Some(deadline) = customer.state.deadline()

@@ -8,8 +8,7 @@ use crate::{
         sabotage::{Sabotage, is_sabotaged},
         telemetry::spans,
     },
-    domain::time::Timestamp,
-    engine::{lifecycle::Lifecycle, state::EngineState, write_txn::WriteTxn},
+    engine::{lifecycle::Lifecycle, state::EngineState, trusted_clock::BestNow, write_txn::WriteTxn},
     store::{Batch, Store, StoreError},
 };
 
@@ -55,7 +54,7 @@ impl Group {
         envelope: Envelope,
         state: &mut EngineState,
         store: &dyn Store,
-        now: Timestamp,
+        BestNow { now, is_clock_doubted }: BestNow,
         lifecycle: &Lifecycle,
     ) -> Result<(), StoreError> {
         let Envelope { command, span, events, room, readers } = envelope;
@@ -64,7 +63,7 @@ impl Group {
         if readers == Readers::Others {
             self.readers = Readers::Others;
         }
-        let mut txn = WriteTxn { store, now, batch: &mut self.batch };
+        let mut txn = WriteTxn { store, now, is_clock_doubted, batch: &mut self.batch };
         self.completions.push(apply(command, state, &mut txn, lifecycle)?);
         // The events wait no more: others may take their room.
         drop(room);

@@ -62,6 +62,8 @@ const MAX_UNREAD_EVENTS: usize = 256;
 pub enum SubmitterEvent {
     /// Held records are to be sent again.
     Resumed(Arc<Vec<Resumed>>),
+    /// Records were sealed outside of the seal of an hour.
+    Sealed,
     /// A customer's usage ends, and with it the time in which AWS takes its records.
     Closing { product: ProductIndex, customer: Arc<str>, deadline: Timestamp },
 }

@@ -106,10 +106,10 @@ impl Writer {
         let clock = self.clock.clone();
         self.work(|state, store, lifecycle| {
             let mut waiting = commands.len();
-            group.apply(first, state, store, clock.best_now(), lifecycle)?;
+            group.apply(first, state, store, clock.best(), lifecycle)?;
             while waiting > 0 && !group.is_full() {
                 let Ok(command) = commands.try_recv() else { break };
-                group.apply(command, state, store, clock.best_now(), lifecycle)?;
+                group.apply(command, state, store, clock.best(), lifecycle)?;
                 waiting -= 1;
             }
             Ok(())

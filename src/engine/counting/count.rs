@@ -9,7 +9,7 @@ use crate::{
     domain::{
         customer::state::CustomerState,
         product::Aggregate,
-        time::Hour,
+        time::{Hour, Timestamp},
         usage::{
             bucket::{Bucket, MAX_TOTAL, Usage},
             event::RejectReason,
@@ -227,6 +227,9 @@ impl Counting {
             // Another entry may just have brought the customer in.
             target = Target::of(entry, &self.customers.read(), watermark, txn);
         }
+        if let Some(since) = target.since_after {
+            return Err(RejectReason::BeforeSince { time: entry.earliest, since }.into());
+        }
         let open = target.series(entry).and_then(|series| self.buckets.get(target.hour, series));
         self.check_bucket(open, usage)?;
         let new_subject = self.new_subject(entry, target.hour, txn)?;
@@ -341,6 +344,8 @@ struct Target {
     /// `None` for one that is not known yet.
     customer: Option<CustomerIndex>,
     hour: Hour,
+    /// When the customer's time begins, if one of the events is from before.
+    since_after: Option<Timestamp>,
 }
 
 impl Target {
@@ -349,7 +354,9 @@ impl Target {
             CustomerRef::Known(index) => Some(*index),
             CustomerRef::New(new) => customers.find(entry.product, &new.key),
         };
-        Self { customer, hour: watermark.open_hour(customers, customer, entry.hour, txn.now) }
+        let hour = watermark.open_hour(customers, customer, entry.hour, txn.now);
+        let since_after = customer.and_then(|index| customers.since_after(index, entry.earliest, hour));
+        Self { customer, hour, since_after }
     }
 
     fn series(self, entry: &UsageEntry) -> Option<Series> {

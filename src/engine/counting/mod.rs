@@ -90,6 +90,10 @@ impl Counting {
         self.buckets.has_had(customer, hour)
     }
 
+    pub(crate) fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {
+        self.buckets.get(hour, series)
+    }
+
     /// Takes a bucket out of its hour, to be sealed.
     pub(crate) fn take(
         &mut self,

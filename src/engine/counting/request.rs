@@ -37,6 +37,8 @@ pub struct UsageEntry {
     pub customer: CustomerRef,
     pub dimension: DimensionIndex,
     pub hour: Hour,
+    /// The earliest time that one of its events told; the end of time if none did.
+    pub earliest: Timestamp,
     /// Few events have any.
     pub split: Option<Box<Split>>,
     /// The sum of the events without ids.

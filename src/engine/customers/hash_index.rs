@@ -57,8 +57,9 @@ impl HashIndex {
 
     pub(super) fn remove(&mut self, hash: u64, customer: CustomerIndex) {
         let Some(table) = self.tables.get_mut(table_of(hash)) else { return };
-        let hash = ShortHash::of(hash).hash();
-        _ = table.find_entry(hash, |slot| slot.customer == customer.0).map(OccupiedEntry::remove);
+        let hash = ShortHash::of(hash);
+        let is_it = |slot: &Slot| slot.hash == hash && slot.customer == customer.0;
+        _ = table.find_entry(hash.hash(), is_it).map(OccupiedEntry::remove);
     }
 }
 

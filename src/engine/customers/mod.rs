@@ -56,6 +56,8 @@ pub struct CustomerTable {
     by_identity: HashIndex,
     /// Customers by their product and former identity.
     by_former: HashIndex,
+    /// Customers by their product and the identities that gave way.
+    by_replaced: HashIndex,
     hasher: RandomState,
     /// Each product's, in the order of their keys.
     in_order: BTreeMap<ProductIndex, KeyOrder>,
@@ -69,17 +71,19 @@ pub struct IdentityTaken {
 }
 
 impl CustomerDirectory {
-    /// Takes in the customers that are on disk, and returns those that are closing. Customers of products that are not
+    /// Takes in the customers that are on disk, and returns those that are closing, or have changed in an hour that may be
+    /// open. Customers of products that are not
     /// configured are left out: they have nothing open, which the buckets are checked for.
     pub(super) fn load(&self, store: &dyn Rows, catalog: &Catalog) -> Result<Vec<CustomerIndex>, OpenError> {
         let mut table = self.write();
-        let mut closing = Vec::new();
+        let mut in_change = Vec::new();
         let mut fault = None;
         store.each(CustomerRows, |(code, key), state| {
             let Some(product) = catalog.find(code).filter(|_| !code.is_empty()) else { return Ok(()) };
             let is_closing = matches!(state.subscription, Subscription::Closing { .. });
+            let is_in_change = is_closing || state.changed_in().is_some();
             match table.put(Customer { product, key: key.into(), state }) {
-                Ok(index) => closing.extend(is_closing.then_some(index)),
+                Ok(index) => in_change.extend(is_in_change.then_some(index)),
                 Err(taken) => {
                     fault.get_or_insert_with(|| OpenError::Customer {
                         product: code.to_owned(),
@@ -90,7 +94,7 @@ impl CustomerDirectory {
             }
             Ok(())
         })?;
-        fault.map_or(Ok(closing), Err)
+        fault.map_or(Ok(in_change), Err)
     }
 
     pub fn read(&self) -> RwLockReadGuard<'_, CustomerTable> {
@@ -128,6 +132,21 @@ impl CustomerTable {
     /// Up to where a customer's hours were sealed on their own.
     pub fn sealed_through(&self, index: CustomerIndex) -> Option<Hour> {
         self.row(index)?.sealed_through()
+    }
+
+    /// When the present time of a customer begins, where known.
+    pub fn since(&self, index: CustomerIndex) -> Option<Timestamp> {
+        self.row(index)?.start().since
+    }
+
+    /// When a customer's time begins, if usage that happened at `at`, and counts in `hour`, is from before.
+    pub fn since_after(&self, index: CustomerIndex, at: Timestamp, hour: Hour) -> Option<Timestamp> {
+        self.row(index)?.start_in(hour).after(at, hour)
+    }
+
+    /// Whether AWS still knows a customer by an identity.
+    pub fn goes_by(&self, index: CustomerIndex, identity: &Identity) -> bool {
+        self.get(index).is_some_and(|customer| customer.state.goes_by(identity))
     }
 
     /// Whether a customer's usage ends, or has ended.
@@ -226,34 +245,44 @@ impl CustomerTable {
         let by_key = identity.plain_text().and_then(|key| self.find(product, key)).filter(is_it);
         by_key.or_else(|| {
             let hash = self.hasher.hash_one((product, identity));
-            [&self.by_identity, &self.by_former]
+            [&self.by_identity, &self.by_former, &self.by_replaced]
                 .into_iter()
                 .find_map(|by| by.find(hash, |index| is_it(&index)))
         })
     }
 
     fn note_identities(&mut self, index: CustomerIndex) {
-        let Self { rows, by_identity, by_former, hasher, .. } = self;
+        let Self { rows, by_identity, by_former, by_replaced, hasher, .. } = self;
+        let row = &rows[index.0 as usize];
         for (by, hash_of) in [(by_identity, identity_hash as HashOf), (by_former, former_hash)] {
-            if let Some(hash) = hash_of(hasher, &rows[index.0 as usize]) {
+            if let Some(hash) = hash_of(hasher, row) {
                 by.insert(hash, index);
             }
+        }
+        for hash in replaced_hashes(hasher, row) {
+            by_replaced.insert(hash, index);
         }
     }
 
     fn forget_identities(&mut self, index: CustomerIndex) {
-        let Self { rows, by_identity, by_former, hasher, .. } = self;
+        let Self { rows, by_identity, by_former, by_replaced, hasher, .. } = self;
+        let row = &rows[index.0 as usize];
         for (by, hash_of) in [(by_identity, identity_hash as HashOf), (by_former, former_hash)] {
-            if let Some(hash) = hash_of(hasher, &rows[index.0 as usize]) {
+            if let Some(hash) = hash_of(hasher, row) {
                 by.remove(hash, index);
             }
         }
+        for hash in replaced_hashes(hasher, row) {
+            by_replaced.remove(hash, index);
+        }
     }
 
-    /// Replaces a customer's state by one that an event has led to: it has the same identities.
+    /// Replaces a customer's state by one that an event has led to: it has no identity that it did not have before.
     pub(super) fn set_state(&mut self, index: CustomerIndex, state: CustomerState) {
         let Some(customer) = self.get(index) else { return };
+        self.forget_identities(index);
         self.rows[index.0 as usize] = Row::new(Customer { state, ..customer });
+        self.note_identities(index);
     }
 
     /// Puts a customer's row into the batch, as it is now.
@@ -283,6 +312,10 @@ fn identity_hash(hasher: &RandomState, row: &Row) -> Option<u64> {
 
 fn former_hash(hasher: &RandomState, row: &Row) -> Option<u64> {
     row.former().map(|identity| hasher.hash_one((row.product, identity)))
+}
+
+fn replaced_hashes<'a>(hasher: &'a RandomState, row: &'a Row) -> impl Iterator<Item = u64> + 'a {
+    row.replaced().iter().map(|replaced| hasher.hash_one((row.product, &replaced.identity)))
 }
 
 fn key_of(rows: &[Row], index: CustomerIndex) -> &str {

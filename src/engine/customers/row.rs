@@ -6,6 +6,7 @@ use crate::domain::{
     customer::{
         identity::Identity,
         state::{CustomerState, Subscription},
+        tenure::{Replaced, Start},
     },
     product::ProductIndex,
     time::{Hour, Timestamp},
@@ -41,18 +42,27 @@ struct Rare {
     former: Option<Identity>,
     subscription: Subscription,
     sealed_through: Option<Hour>,
+    by_arrival: bool,
+    replaced: Vec<Replaced>,
+    doubtful: Option<Hour>,
 }
 
 impl Row {
     pub(super) fn new(customer: Customer) -> Self {
         let Customer { product, key, state } = customer;
-        let CustomerState { identity, former, since, first_hour, sealed_through, subscription } = state;
-        let is_rare = former.is_some() || sealed_through.is_some() || subscription.noticed().is_some();
+        let CustomerState { by_arrival, doubtful, .. } = state;
+        let has_changed = by_arrival || doubtful.is_some() || !state.replaced.is_empty();
+        let CustomerState {
+            identity, former, since, first_hour, sealed_through, subscription, replaced, ..
+        } = state;
+        let is_rare =
+            former.is_some() || sealed_through.is_some() || subscription.noticed().is_some() || has_changed;
+        let rare = || Rare { former, subscription, sealed_through, by_arrival, replaced, doubtful };
         let key_is = what_key_is(&key, &identity);
         Self {
             key,
             identity: matches!(key_is, KeyIs::NoIdentity).then(|| Box::new(identity)),
-            rare: is_rare.then(|| Box::new(Rare { former, subscription, sealed_through })),
+            rare: is_rare.then(|| Box::new(rare())),
             since: since.unwrap_or(Timestamp::MIN),
             first_hour,
             product,
@@ -67,7 +77,10 @@ impl Row {
         let state = CustomerState {
             identity: self.identity(),
             former: rare.and_then(|rare| rare.former.clone()),
-            since: (self.since > Timestamp::MIN).then_some(self.since),
+            since: self.start().since,
+            by_arrival: self.start().by_arrival,
+            replaced: self.replaced().to_vec(),
+            doubtful: rare.and_then(|rare| rare.doubtful),
             first_hour: *first_hour,
             sealed_through: self.sealed_through(),
             subscription: self.subscription(),
@@ -89,7 +102,23 @@ impl Row {
 
     /// Whether AWS knows it by this identity, or has known it.
     pub(super) fn is_known_as(&self, identity: &Identity) -> bool {
-        self.identity() == *identity || self.former() == Some(identity)
+        let was_replaced = || self.replaced().iter().any(|replaced| replaced.identity == *identity);
+        self.identity() == *identity || self.former() == Some(identity) || was_replaced()
+    }
+
+    pub(super) fn replaced(&self) -> &[Replaced] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.replaced)
+    }
+
+    /// When the time of an hour's identity begins.
+    pub(super) fn start_in(&self, hour: Hour) -> Start {
+        let replaced = self.replaced().iter().find(|replaced| hour < replaced.until);
+        replaced.map_or_else(|| self.start(), |replaced| replaced.start)
+    }
+
+    pub(super) fn start(&self) -> Start {
+        let by_arrival = self.rare.as_ref().is_some_and(|rare| rare.by_arrival);
+        Start { since: (self.since > Timestamp::MIN).then_some(self.since), by_arrival }
     }
 
     /// The customer's identity, where it is not the key.
@@ -155,26 +184,39 @@ mod tests {
         let since = (i64::MIN + 1..).prop_map(Timestamp::from_millis);
         let hours = || any::<u32>().prop_map(Hour::from_index);
         let rare = (option::of(identities()), option::of(hours()), subscriptions());
-        (identities(), option::of(since), hours(), rare).prop_map(
-            |(identity, since, first_hour, (former, sealed_through, subscription))| CustomerState {
-                identity,
-                former,
-                since,
-                first_hour,
-                sealed_through,
-                subscription,
+        let start = (option::of(since.clone()), any::<bool>());
+        let start = start.prop_map(|(since, by_arrival)| Start { since, by_arrival });
+        let replaced = (identities(), start, hours());
+        let replaced = replaced.prop_map(|(identity, start, until)| Replaced { identity, start, until });
+        let change = (any::<bool>(), proptest::collection::vec(replaced, 0..3), option::of(hours()));
+        (identities(), option::of(since), hours(), rare, change).prop_map(
+            |(identity, since, first_hour, (former, sealed_through, subscription), change)| {
+                let (by_arrival, replaced, doubtful) = change;
+                CustomerState {
+                    identity,
+                    former,
+                    since,
+                    by_arrival,
+                    replaced,
+                    doubtful,
+                    first_hour,
+                    sealed_through,
+                    subscription,
+                }
             },
         )
     }
 
     proptest! {
         #[test]
-        fn a_customer_is_kept_as_it_is(state in states(), identity in identities()) {
+        fn a_customer_is_kept_as_it_is(state in states(), identity in identities(), hour in any::<u32>()) {
+            let hour = Hour::from_index(hour);
             let customer = Customer { product: ProductIndex(3), key: "acme".into(), state };
             let row = Row::new(customer.clone());
             let is_known = customer.state.identities().any(|its| *its == identity);
             prop_assert_eq!(row.is_known_as(&identity), is_known);
             prop_assert_eq!(row.sealed_through(), customer.state.sealed_through);
+            prop_assert_eq!(row.start_in(hour), customer.state.start_in(hour));
             prop_assert_eq!(row.customer(), customer);
         }
     }

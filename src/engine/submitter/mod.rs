@@ -238,6 +238,7 @@ impl Submitter {
                     self.insert(record, delivery);
                 }
             }
+            Ok(SubmitterEvent::Sealed) => self.load().await?,
             Ok(SubmitterEvent::Closing { product, customer, deadline }) => {
                 if let Some(product) = self.options.catalog.product(product) {
                     self.outbox.hasten(&product.code, &customer, deadline);

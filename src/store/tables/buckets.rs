@@ -5,7 +5,7 @@ use prost::Message;
 use super::numbers::{StoredAmount, amount};
 use crate::{
     domain::{
-        time::{Hour, Timestamp},
+        time::{Hour, Timestamp, UnixNanos},
         usage::{
             bucket::{Bucket, Carried, Usage},
             tags,
@@ -55,24 +55,28 @@ pub(crate) struct StoredBucket {
     /// The time of a latest level.
     #[prost(int64, tag = "5")]
     at_millis: i64,
+    /// Nanoseconds inside that millisecond.
+    #[prost(uint32, tag = "6")]
+    at_rest: u32,
 }
 
 impl Protobuf for Bucket {
     type Stored = StoredBucket;
 
     fn to_stored(&self) -> StoredBucket {
-        let (kind, at_millis) = match self.usage {
-            Usage::Sum(_) => (0, 0),
-            Usage::Max(_) => (1, 0),
-            Usage::Latest { at, .. } => (2, at.millis()),
-            Usage::Unique(_) => (3, 0),
+        let (kind, at) = match self.usage {
+            Usage::Sum(_) => (0, UnixNanos::MIN),
+            Usage::Max(_) => (1, UnixNanos::MIN),
+            Usage::Latest { at, .. } => (2, at),
+            Usage::Unique(_) => (3, UnixNanos::MIN),
         };
         StoredBucket {
             usage: Some(self.usage.amount().into()),
             events: self.events,
             carried: origins(&self.carried),
             kind,
-            at_millis,
+            at_millis: at.timestamp().millis(),
+            at_rest: at.rest(),
         }
     }
 
@@ -82,11 +86,45 @@ impl Protobuf for Bucket {
         let usage = match stored.kind {
             0 => Usage::Sum(amount),
             1 => Usage::Max(level()?),
-            2 => Usage::Latest { at: Timestamp::from_millis(stored.at_millis), level: level()? },
+            2 => {
+                let millisecond = Timestamp::from_millis(stored.at_millis);
+                Usage::Latest { at: UnixNanos::from_parts(millisecond, stored.at_rest), level: level()? }
+            }
             3 => Usage::Unique(level()?),
             other => return Err(format!("unknown kind {other}")),
         };
         let carried = carried(stored.carried);
         Ok(Self { usage, events: stored.events, carried, tagged: tags::Tagged::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::value::Value;
+
+    fn level(row: &[u8]) -> (UnixNanos, u64) {
+        match Bucket::decode(row).unwrap().usage {
+            Usage::Latest { at, level } => (at, level),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As it was written when levels told no more than their millisecond.
+    const LEVEL_OF_A_MILLISECOND: &[u8] = b"\x01\x0a\x02\x08\x07\x10\x01\x20\x02\x28\xfb\xe4\x85\xe1\x99\x34";
+
+    #[test]
+    fn a_level_without_nanoseconds_is_of_the_beginning_of_its_millisecond() {
+        let millisecond = Timestamp::from_millis(1_793_620_800_123);
+        assert_eq!(level(LEVEL_OF_A_MILLISECOND), (millisecond.into(), 7));
+        let with_rest = [LEVEL_OF_A_MILLISECOND, b"\x30\xd5\xf0\x1b"].concat();
+        assert_eq!(level(&with_rest), (UnixNanos::from_parts(millisecond, 456_789), 7));
+    }
+
+    #[test]
+    fn a_level_that_nobody_told_is_older_than_any() {
+        // In milliseconds it was the beginning of time.
+        let old = b"\x01\x0a\x00\x20\x02\x28\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01";
+        assert_eq!(level(old), (UnixNanos::MIN, 0));
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         customer::{
             identity::{Identity, IdentityFields, IdentityMode},
             state::{CustomerState, Subscription},
+            tenure::{Replaced, Start},
         },
         time::{Hour, Timestamp},
     },
@@ -93,6 +94,46 @@ pub(crate) struct StoredCustomerState {
     sealed_through: Option<u32>,
     #[prost(bool, tag = "8")]
     not_subscribed: bool,
+    /// Since no one has said since when.
+    #[prost(bool, tag = "20")]
+    by_arrival: bool,
+    #[prost(message, repeated, tag = "21")]
+    replaced: Vec<StoredReplaced>,
+    #[prost(uint32, optional, tag = "22")]
+    doubtful: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StoredReplaced {
+    #[prost(message, optional, tag = "1")]
+    identity: Option<StoredIdentity>,
+    #[prost(int64, optional, tag = "2")]
+    since_millis: Option<i64>,
+    #[prost(bool, tag = "3")]
+    by_arrival: bool,
+    #[prost(uint32, tag = "4")]
+    until: u32,
+}
+
+impl From<&Replaced> for StoredReplaced {
+    fn from(replaced: &Replaced) -> Self {
+        let Replaced { identity, start: Start { since, by_arrival }, until } = replaced;
+        Self {
+            identity: Some(identity.into()),
+            since_millis: since.map(Timestamp::millis),
+            by_arrival: *by_arrival,
+            until: until.index(),
+        }
+    }
+}
+
+fn replaced(stored: &StoredReplaced) -> Result<Replaced, String> {
+    let since = stored.since_millis.map(Timestamp::from_millis);
+    Ok(Replaced {
+        identity: identity(stored.identity.as_ref())?,
+        start: Start { since, by_arrival: stored.by_arrival },
+        until: Hour::from_index(stored.until),
+    })
 }
 
 impl Protobuf for CustomerState {
@@ -108,6 +149,9 @@ impl Protobuf for CustomerState {
             closing_is_sealed: self.subscription.is_closed(),
             sealed_through: self.sealed_through.map(Hour::index),
             not_subscribed: self.subscription.not_subscribed(),
+            by_arrival: self.by_arrival,
+            replaced: self.replaced.iter().map(Into::into).collect(),
+            doubtful: self.doubtful.map(Hour::index),
         }
     }
 
@@ -124,6 +168,9 @@ impl Protobuf for CustomerState {
             identity: identity(stored.identity.as_ref())?,
             former,
             since: stored.since_millis.map(Timestamp::from_millis),
+            by_arrival: stored.by_arrival,
+            replaced: stored.replaced.iter().map(replaced).collect::<Result<_, _>>()?,
+            doubtful: stored.doubtful.map(Hour::from_index),
             first_hour: Hour::from_index(stored.first_hour),
             sealed_through: stored.sealed_through.map(Hour::from_index),
             subscription,
@@ -196,6 +243,21 @@ mod tests {
         is_stored_as(
             &CustomerState { identity, ..customer() },
             &[b"\x01\x0a\x07\x08\x03\x22\x03abc\x18\x90\xb8\x1e"],
+        );
+    }
+
+    #[test]
+    fn an_identity_that_gave_way_has_its_bytes_and_one_that_did_not_has_none() {
+        let start = Start { since: Some(Timestamp::from_millis(300)), by_arrival: true };
+        let replaced = vec![Replaced { identity: account(), start, until: Hour::from_index(498_705) }];
+        let state = CustomerState { replaced, ..customer() };
+        let row: &[u8] =
+            b"\xaa\x01\x1b\x0a\x10\x08\x02\x12\x0c123456789012\x10\xac\x02\x18\x01\x20\x91\xb8\x1e";
+        is_stored_as(&state, &[ACCOUNT, row]);
+        let doubtful = Some(Hour::from_index(498_705));
+        is_stored_as(
+            &CustomerState { by_arrival: true, doubtful, ..customer() },
+            &[ACCOUNT, b"\xa0\x01\x01", b"\xb0\x01\x91\xb8\x1e"],
         );
     }
 

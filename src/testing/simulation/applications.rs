@@ -9,16 +9,16 @@ use tokio::{
 
 use super::{
     Series,
-    model::{Event, Sending},
-    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, identity, mins},
+    model::{Event, Moment, Sending},
+    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, mins},
     sharers::Sharer,
     world::World,
 };
 use crate::{
     domain::{
-        product::DimensionIndex,
-        time::Timestamp,
-        usage::event::{self, Measured, Names, locate, measure},
+        product::{Aggregate, DimensionIndex},
+        time::{Timestamp, UnixNanos},
+        usage::event::{self, Measured, Names, RejectReason, locate, measure},
     },
     engine::{
         committer::{CommitError, Committer},
@@ -107,7 +107,7 @@ impl Application {
             }
             let index = u32::try_from(request.identified.len()).unwrap();
             let not_before = placed.not_before;
-            let entry = entry(&committer, event, placed);
+            let entry = entry(&self.world, &committer, event, placed);
             let (hash, usage) = (event.key.into(), entry.usage);
             request.identified.push(Identified { hash, usage, entry: index, index, not_before });
             request.entries.push(UsageEntry { events: 0, ..entry });
@@ -127,12 +127,26 @@ impl Application {
             return None;
         };
         self.note_recorded(&counted);
-        let is_refused = |index: usize| counted.refused.iter().any(|refused| refused.index as usize == index);
+        let counted_refusals = counted.refused;
+        let is_refused =
+            |index: usize| counted_refusals.iter().any(|refused| refused.index as usize == index);
         let counted =
             sent.iter().enumerate().filter(|(index, _)| !is_refused(*index)).map(|(_, event)| event);
         let counted: Vec<&Event> = counted.collect();
         self.note_acknowledged(&committer, &counted);
-        Some(counted.iter().map(|event| event.key).collect())
+        let from_before = counted_refusals.iter().filter_map(|refused| match refused.why {
+            RejectReason::BeforeSince { .. } => sent.get(refused.index as usize),
+            _ => None,
+        });
+        let from_before: Vec<u64> = from_before.map(|event| self.give_up(event)).collect();
+        Some(counted.iter().map(|event| event.key).chain(from_before).collect())
+    }
+
+    /// The event is from before its customer's time: no one is billed for it.
+    fn give_up(&self, event: &Event) -> u64 {
+        self.world.trace.tell("an event from before its customer's time", &format!("{:x}", event.key));
+        self.world.model().refused(event);
+        event.key
     }
 
     /// Messages have numbers instead, and the events no times.
@@ -228,7 +242,7 @@ impl Application {
         let entry = |event: &Event| {
             let placed = self.place(event).unwrap();
             self.note_sent(event, &placed);
-            entry(committer, event, placed)
+            entry(&self.world, committer, event, placed)
         };
         let entries: Vec<UsageEntry> = message.events.iter().map(entry).collect();
         let position = Some(StreamPosition {
@@ -255,14 +269,16 @@ impl Application {
         };
         let now = self.world.truth.now();
         let age = if chance(8) { mins(1, 400) } else { Duration::from_secs(fastrand::u64(..120)) };
-        // No two at the same moment: which of two levels stands would be open.
-        let moment = now.minus(age).seconds() * 1000 + i64::try_from(self.keys % 1000).unwrap();
+        // No two at the same moment, or which of two levels stands would be open; but many in one millisecond.
+        let moment = Timestamp::from_seconds(now.minus(age).seconds());
+        let rest = u32::try_from(self.keys % 1_000_000).unwrap();
+        let is_level = matches!(series.dimension(catalog).aggregate, Aggregate::Latest { .. });
         Event {
             key: self.keys,
             series,
-            quantity: fastrand::u64(..3000),
+            quantity: if is_level && chance(3) { 0 } else { fastrand::u64(..3000) },
             subject: fastrand::u64(..6),
-            time: has_time.then(|| Timestamp::from_millis(moment)),
+            time: has_time.then(|| UnixNanos::from_parts(moment, rest)),
         }
     }
 
@@ -286,12 +302,13 @@ impl Application {
     }
 
     fn note_sent(&self, event: &Event, placed: &Measured) {
-        let latest = self.world.latest_hour();
-        let time = event.time.unwrap_or_else(|| self.world.best_now());
+        let time = event.time.unwrap_or_else(|| self.world.best_now().into());
         let (key, name, hour) = (event.key, event.series.name(self.world.catalog()), placed.hour);
         let quantity = event.quantity;
-        self.world.trace.note(format!("event {key:x}: {quantity} for {name} at {time} ({hour})"));
-        self.world.model().sent(event, Sending { hour: placed.hour, time, latest });
+        let shown = time.timestamp();
+        self.world.trace.note(format!("event {key:x}: {quantity} for {name} at {shown} ({hour})"));
+        let moment = self.world.moment(event.series.customer);
+        self.world.model().sent(event, Sending { hour: placed.hour, time, moment });
     }
 
     pub(super) fn note_unanswered(&self, events: &[Event]) {
@@ -305,9 +322,10 @@ impl Application {
     pub(super) fn note_acknowledged(&self, committer: &Committer, events: &[&Event]) {
         let keys: Vec<u64> = events.iter().map(|event| event.key).collect();
         self.world.trace.note(format!("acknowledged {keys:x?}"));
-        let (sealed_through, latest) = (committer.sealed_through(), self.world.latest_hour());
+        let sealed_through = committer.sealed_through();
         for event in events {
-            self.world.model().acknowledged(event, sealed_through, latest);
+            let moment = self.world.moment(event.series.customer);
+            self.world.model().acknowledged(event, Moment { sealed_through, ..moment });
         }
         self.world.ledger().check_sums(&self.world);
     }
@@ -327,13 +345,13 @@ impl Application {
     }
 }
 
-fn entry(committer: &Committer, event: &Event, placed: Measured) -> UsageEntry {
+fn entry(world: &World, committer: &Committer, event: &Event, placed: Measured) -> UsageEntry {
     let key = CUSTOMERS[event.series.customer].0;
     let customer = match committer.customers().read().find(PRODUCT, key) {
         Some(index) => CustomerRef::Known(index),
         None => CustomerRef::New(Arc::new(NewCustomer {
             key: key.into(),
-            identity: identity(event.series.customer),
+            identity: world.identity(event.series.customer),
         })),
     };
     let name = event.series.customer << 8 | event.series.dimension;
@@ -343,6 +361,7 @@ fn entry(committer: &Committer, event: &Event, placed: Measured) -> UsageEntry {
         customer,
         dimension: DimensionIndex(u16::try_from(event.series.dimension).unwrap()),
         hour: placed.hour,
+        earliest: placed.told,
         usage: placed.usage,
         events: 1,
         split: Split::of(placed.tags, subject),

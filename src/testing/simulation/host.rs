@@ -8,7 +8,7 @@ use super::{
     agent::Agent,
     aws_truth::Weather,
     disk::Disk,
-    plan::{CUSTOMERS, chance, identity, mins},
+    plan::{chance, mins},
     world::World,
 };
 use crate::domain::{
@@ -148,10 +148,10 @@ impl Host<'_> {
             6..10 => self.change_weather(),
             10 => {
                 let (customer, now) = (fastrand::usize(..world.plan.customers), world.truth.now());
-                let account = CUSTOMERS[customer].1;
-                if world.market().is_subscribed(account, now) && !world.closings().contains_key(&customer) {
-                    world.market().unsubscribe(account, now, now.plus(mins(30, 600)));
-                    world.trace.tell("no subscription for a while", account);
+                let account = world.account(customer);
+                if world.market().is_subscribed(&account, now) && !world.closings().contains_key(&customer) {
+                    world.market().unsubscribe(&account, now, now.plus(mins(30, 600)));
+                    world.trace.tell("no subscription for a while", &account);
                 }
             }
             11 => {
@@ -199,7 +199,7 @@ impl Host<'_> {
     fn some_slot(&self) -> Slot {
         let product = self.world.catalog().products().next().unwrap().1;
         let dimension = product.dimensions[fastrand::usize(..product.dimensions.len())].name.clone();
-        let identity = identity(fastrand::usize(..self.world.plan.customers));
+        let identity = self.world.identity(fastrand::usize(..self.world.plan.customers));
         Slot { identity, dimension, hour: Hour::containing(self.world.truth.now()) }
     }
 
@@ -207,6 +207,7 @@ impl Host<'_> {
         let ledger = self.world.ledger();
         ledger.check_sums(self.world);
         ledger.check_by_truth(self.world);
+        ledger.check_accounts(self.world);
     }
 
     /// When nothing goes wrong any more, everything comes to its end.

@@ -83,6 +83,8 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) open: HashMap<(Series, Hour), u128>,
+    /// What of it was used in its own hour.
+    pub(super) open_usage: HashMap<(Series, Hour), u128>,
     pub(super) entries: BTreeMap<RecordId, Entry>,
     pub(super) slots: HashMap<Slot, RecordId>,
     /// Base units that are in buckets and records.

@@ -6,7 +6,7 @@ use super::{
     Series,
     aws_truth::Taken,
     ledger::{Entry, Ledger, Place, Row, amount},
-    plan::CUSTOMERS,
+    plan::{CUSTOMERS, account},
     world::World,
 };
 use crate::{
@@ -49,6 +49,7 @@ impl Ledger {
                     touched.insert(series);
                 }
                 Row::BucketGone(series, hour) => {
+                    self.open_usage.remove(&(series, hour));
                     let gone = self.open.remove(&(series, hour)).unwrap_or_default();
                     *self.placed.entry(series).or_default() -= gone;
                     touched.insert(series);
@@ -81,6 +82,7 @@ impl Ledger {
         // A level is not a sum of what is used: only what earlier hours have left counts.
         let adds_up = series.dimension(world.catalog()).aggregate.adds_up();
         let amount = if adds_up { bucket.total() } else { bucket.carried.total() };
+        self.open_usage.insert((series, hour), bucket.usage.amount());
         let before = self.open.insert((series, hour), amount).unwrap_or_default();
         let placed = self.placed.entry(series).or_default();
         *placed = *placed + amount - before;
@@ -108,7 +110,8 @@ impl Ledger {
             world.trace.fault(format!("I6: record {other} has the slot of {record:?}"));
         }
         world.trace.faults(invariants::record(&record));
-        let was_closing = world.closings().contains_key(&series.customer);
+        let was_closing =
+            world.closings().contains_key(&series.customer) || world.has_replaced(series.customer);
         if !was_closing {
             world.trace.faults(invariants::after_its_hour(&record, world.truth.now()));
         }
@@ -175,6 +178,32 @@ impl Ledger {
                     let name = series.name(world.catalog());
                     world.trace.fault(format!("model: {name} {hour} must come to {must} and has no record"));
                 }
+            }
+        }
+    }
+
+    /// Checks that each account has a record of what was used in its time, and not the one that replaced it. An hour may
+    /// leave all that is below a step to the next one, without a record; so only what has steps of one base unit is
+    /// looked at.
+    pub(super) fn check_accounts(&self, world: &World) {
+        let mut used: BTreeMap<(Series, String), u128> = BTreeMap::new();
+        for Entry { series, record, .. } in self.entries.values() {
+            let account = record.identity.fields().account_id.to_owned();
+            *used.entry((*series, account)).or_default() += record.amounts.usage;
+        }
+        for ((series, hour), open) in &self.open_usage {
+            let number = world.model().account_in(series.customer, *hour);
+            *used.entry((*series, account(series.customer, number))).or_default() += open;
+        }
+        for (series, number, must) in world.model().by_account() {
+            let account = account(series.customer, number);
+            let is = used.get(&(series, account.clone())).copied().unwrap_or_default();
+            let dimension = series.dimension(world.catalog());
+            if dimension.aggregate.adds_up() && dimension.unit.step() == 1 && is < must {
+                let name = series.name(world.catalog());
+                world
+                    .trace
+                    .fault(format!("{name}: {must} were used under {account}, and {is} are billed to it"));
             }
         }
     }
@@ -258,6 +287,8 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
                 HoldReason::NoIdentity => "held: no identity",
                 HoldReason::Missed => "held: missed",
                 HoldReason::OutcomeUnknown => "held: outcome unknown",
+                HoldReason::BeforeSince => "held: before since",
+                HoldReason::Replaced => "held: replaced",
             },
             Outcome::RolledForward { .. } => "rolled forward",
             Outcome::Expired => "expired",

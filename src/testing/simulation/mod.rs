@@ -3,11 +3,11 @@
 //! Real are the state, the committer, the sealer, the submitter, the outbox, the pace and the trusted clock, put
 //! together as `app` does it. Simulated are the disk (in memory: it can fail, and forgets what was not committed), the
 //! time (tokio's, paused: it jumps from timer to timer), AWS, the applications that send usage, the marketplace that
-//! gives notices, and the person who decides about held records. The process dies at random moments, at commits,
-//! shortly after them, and in the middle of calls.
+//! gives notices and replaces accounts, and the person who decides about held records. The process dies at random
+//! moments, at commits, shortly after them, and in the middle of calls.
 //!
 //! Not simulated are the API (gRPC and its validation), the command line, RocksDB, the AWS SDK, full tables
-//! (`limits`), and changes of a configuration or an identity.
+//! (`limits`), and changes of a configuration.
 //!
 //! - [`model`] is the reference: what was acknowledged, and what each hour must come to. It knows nothing of how.
 //! - [`ledger`] follows what each commit puts on disk, and holds it against the model and against AWS's own truth.

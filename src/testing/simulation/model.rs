@@ -2,15 +2,15 @@
 //!
 //! It is simple on purpose. It knows no store, no crash, no retry; only what applications were told. An event that was
 //! sent and not acknowledged may count or not: until its resend is acknowledged it is in limbo, and sums have a range.
-//! Where it is not certain in which hour an event counted (it was late, or its answer was), the hours that come into
-//! question are left out of the comparison by hours; the sums have no such exceptions.
+//! Where it is not certain in which hour an event counted (an hour ended meanwhile, or its answer was late), the hours
+//! that come into question are left out of the comparison by hours; the sums have no such exceptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Series;
 use crate::domain::{
     product::{Aggregate, Catalog},
-    time::{Hour, Timestamp},
+    time::{Hour, UnixNanos},
 };
 
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Event {
     pub(super) quantity: u64,
     pub(super) subject: u64,
     /// `None` for: when it comes.
-    pub(super) time: Option<Timestamp>,
+    pub(super) time: Option<UnixNanos>,
 }
 
 /// One sending of an event.
@@ -29,9 +29,23 @@ pub(super) struct Event {
 pub(super) struct Sending {
     /// The hour of its time.
     pub(super) hour: Hour,
-    pub(super) time: Timestamp,
-    /// The latest hour that may have taken it.
+    pub(super) time: UnixNanos,
+    pub(super) moment: Moment,
+}
+
+/// What is known when an event is sent, or acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// Hours up to this one are closed.
+    pub(super) sealed_through: Hour,
+    /// The latest hour that may take an event.
     pub(super) latest: Hour,
+    /// The hour that takes one whose own is closed; `None` if the clocks do not agree about it.
+    pub(super) takes_late: Option<Hour>,
+    /// The hour that it truly is.
+    pub(super) true_hour: Hour,
+    /// The number of the customer's account, unless it is being replaced.
+    pub(super) account: Option<u32>,
 }
 
 /// What was sent, and not acknowledged.
@@ -40,13 +54,15 @@ struct Limbo {
     first: Sending,
     /// Each sending said the same.
     is_sure: bool,
+    /// The hour that took it, if it was sent once and its own hour was closed.
+    late: Option<Hour>,
     latest: Hour,
 }
 
 /// An event that surely counted in an hour.
 #[derive(Clone, Copy)]
 struct Counted {
-    time: Timestamp,
+    time: UnixNanos,
     quantity: u64,
     subject: u64,
 }
@@ -57,10 +73,14 @@ pub(super) struct Model {
     limbo: BTreeMap<Series, BTreeMap<u64, Limbo>>,
     hours: BTreeMap<(Series, Hour), Vec<Counted>>,
     uncertain: BTreeSet<(Series, Hour)>,
-    /// Customers with a notice: their hours are not as the others'.
+    /// Customers with a notice, or with another account: their hours are not as the others'.
     irregular: BTreeSet<usize>,
+    /// The hour in which each further account of a customer has become the one that is billed.
+    accounts: BTreeMap<(usize, u32), Hour>,
+    /// What was acknowledged and is billed to an account for sure.
+    by_account: BTreeMap<(Series, u32), u128>,
     /// The level that stands after an hour, for as far as it was asked; `None` if it is uncertain.
-    standing: BTreeMap<Series, (Hour, Option<(Timestamp, u64)>)>,
+    standing: BTreeMap<Series, (Hour, Option<(UnixNanos, u64)>)>,
     first_hour: Option<Hour>,
 }
 
@@ -74,6 +94,8 @@ impl Model {
             hours: BTreeMap::new(),
             uncertain: BTreeSet::new(),
             irregular: BTreeSet::new(),
+            accounts: BTreeMap::new(),
+            by_account: BTreeMap::new(),
             standing: BTreeMap::new(),
             first_hour: None,
         }
@@ -84,16 +106,16 @@ impl Model {
             Aggregate::Count => 1,
             _ => event.quantity.into(),
         };
+        let Moment { sealed_through, latest, takes_late, .. } = sending.moment;
         let limbo = self.limbo.entry(event.series).or_default();
-        let sent = limbo.entry(event.key).or_insert(Limbo {
-            amount,
-            first: sending,
-            is_sure: true,
-            latest: sending.latest,
-        });
+        let late =
+            if limbo.contains_key(&event.key) || sending.hour > sealed_through { None } else { takes_late };
+        let sent =
+            limbo.entry(event.key).or_insert(Limbo { amount, first: sending, is_sure: true, late, latest });
+        sent.late = late;
         sent.is_sure &= sent.first.hour == sending.hour && sent.first.time == sending.time;
         sent.first.hour = sent.first.hour.min(sending.hour);
-        sent.latest = sent.latest.max(sending.latest);
+        sent.latest = sent.latest.max(latest);
         self.first_hour = Some(self.first_hour.map_or(sending.hour, |first| first.min(sending.hour)));
     }
 
@@ -101,6 +123,7 @@ impl Model {
     pub(super) fn unanswered(&mut self, event: &Event, latest: Hour) {
         if let Some(sent) = self.limbo.get_mut(&event.series).and_then(|limbo| limbo.get_mut(&event.key)) {
             sent.latest = sent.latest.max(latest);
+            sent.late = None;
         }
     }
 
@@ -111,21 +134,54 @@ impl Model {
         }
     }
 
-    /// The application was told that an event counts. Hours up to `sealed_through` were closed by then.
-    pub(super) fn acknowledged(&mut self, event: &Event, sealed_through: Hour, latest: Hour) {
+    /// The application was told that an event counts.
+    pub(super) fn acknowledged(&mut self, event: &Event, moment: Moment) {
+        let Moment { sealed_through, latest, takes_late, .. } = moment;
         let series = event.series;
         let Some(sent) = self.limbo.get_mut(&series).and_then(|limbo| limbo.remove(&event.key)) else {
             return;
         };
         *self.acknowledged.entry(series).or_default() += sent.amount;
+        self.note_by_account(series, &sent, moment);
         let hour = sent.first.hour;
+        let counted = Counted { time: sent.first.time, quantity: event.quantity, subject: event.subject };
         if sent.is_sure && hour > sealed_through {
-            let counted = Counted { time: sent.first.time, quantity: event.quantity, subject: event.subject };
             self.hours.entry((series, hour)).or_default().push(counted);
+        } else if let Some(late) = sent.late.filter(|late| takes_late == Some(*late)) {
+            self.hours.entry((series, late)).or_default().push(counted);
         } else {
             let last = sent.latest.max(latest).next();
             self.uncertain.extend((hour.index()..=last.index()).map(|hour| (series, Hour::from_index(hour))));
         }
+    }
+
+    /// What comes from now on is billed to another account of the customer.
+    pub(super) fn note_account(&mut self, customer: usize, account: u32, hour: Hour) {
+        self.accounts.insert((customer, account), hour);
+    }
+
+    /// What was first sent and acknowledged under one account is billed to that, if its hour is not from before. What a
+    /// clock that was ahead has put into an hour to come is the account's that has that hour.
+    fn note_by_account(&mut self, series: Series, sent: &Limbo, moment: Moment) {
+        let known = moment.account.filter(|account| sent.first.moment.account == Some(*account));
+        let Some(account) = known else { return };
+        let from = self.accounts.get(&(series.customer, account)).copied().unwrap_or(Hour::FIRST);
+        let latest = sent.latest.max(moment.latest).max(sent.first.hour);
+        if sent.first.hour >= from && latest <= moment.true_hour {
+            *self.by_account.entry((series, account)).or_default() += sent.amount;
+        }
+    }
+
+    /// The number of the account that an hour's usage will be billed to, if it is open.
+    pub(super) fn account_in(&self, customer: usize, hour: Hour) -> u32 {
+        let begun =
+            self.accounts.range((customer, 0)..=(customer, u32::MAX)).filter(|(_, from)| **from <= hour);
+        begun.map(|((_, number), _)| *number).max().unwrap_or_default()
+    }
+
+    /// What was acknowledged, and is billed to an account of the customer for sure.
+    pub(super) fn by_account(&self) -> impl Iterator<Item = (Series, u32, u128)> {
+        self.by_account.iter().map(|((series, account), amount)| (*series, *account, *amount))
     }
 
     /// A customer's notice is given.
@@ -178,14 +234,13 @@ impl Model {
     fn level(&mut self, series: Series, hour: Hour) -> Option<u128> {
         let first = self.first_hour?.previous();
         let (mut through, mut standing) =
-            self.standing.get(&series).copied().unwrap_or((first, Some((Timestamp::MIN, 0))));
+            self.standing.get(&series).copied().unwrap_or((first, Some((UnixNanos::MIN, 0))));
         while through < hour {
             through = through.next();
             let told = self.hours.get(&(series, through)).into_iter().flatten();
             // Of two at the same moment, the one that came later stands.
             let latest = told.max_by_key(|event| event.time).map(|event| (event.time, event.quantity));
-            let stood = standing.map(|(at, level)| if level > 0 { (at, level) } else { (Timestamp::MIN, 0) });
-            standing = match (latest, stood) {
+            standing = match (latest, standing) {
                 _ if !self.is_certain(series, through) => None,
                 (Some(latest), Some(stood)) if stood.0 > latest.0 => Some(stood),
                 (Some(latest), _) => Some(latest),

@@ -5,16 +5,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    plan::{CUSTOMERS, PRODUCT, chance, identity, mins},
+    plan::{CUSTOMERS, PRODUCT, chance, mins},
     world::World,
 };
 use crate::{
     domain::{
         billing::record::{Decision, DecisionKind, HoldReason, RecordId},
+        customer::transition::RegistrationRefused,
         time::{Hour, Timestamp},
     },
     engine::{
-        billing::Registration,
+        billing::{PutError, Registration},
         committer::{CommitError, Committer},
     },
 };
@@ -29,6 +30,11 @@ pub(super) async fn work(world: Arc<World>) {
         match fastrand::u8(..10) {
             0 => give_notice(&world).await,
             1..4 => reopen(&world).await,
+            4 => match fastrand::u8(..4) {
+                0 | 1 => replace(&world).await,
+                2 => tell_since(&world).await,
+                _ => decide(&world).await,
+            },
             _ => decide(&world).await,
         }
     }
@@ -40,9 +46,9 @@ async fn give_notice(world: &World) {
     if world.closings().contains_key(&customer) {
         return;
     }
-    let (key, account) = CUSTOMERS[customer];
+    let (key, account) = (CUSTOMERS[customer].0, world.account(customer));
     world.trace.tell("a notice", key);
-    world.market().unsubscribe(account, noticed.plus(LAST_HOUR), Timestamp::MAX);
+    world.market().unsubscribe(&account, noticed.plus(LAST_HOUR), Timestamp::MAX);
     world.model().note_irregular(customer);
     world.closings().insert(customer, (noticed, Timestamp::MAX));
     sleep(if chance(3) { mins(0, 40) } else { Duration::ZERO }).await;
@@ -66,25 +72,74 @@ async fn reopen(world: &World) {
         return;
     };
     world.trace.tell("a reopening", CUSTOMERS[customer].0);
-    world.market().subscribe(CUSTOMERS[customer].1);
+    world.market().subscribe(&world.account(customer));
     world.closings().insert(customer, (noticed, Timestamp::MAX));
     register(world, customer, true).await;
     world.closings().remove(&customer);
 }
 
+/// A customer's account is replaced by another, from now on or since some minutes ago.
+async fn replace(world: &World) {
+    let customer = fastrand::usize(..world.plan.customers);
+    if world.closings().contains_key(&customer) {
+        return;
+    }
+    let now = world.truth.now();
+    let minutes_ago = now.minus(mins(2, 20));
+    let number = world.accounts().get(&customer).map_or(0, |(number, _)| *number);
+    // As of before the time of the one that it has, it would mend a mistake, and take all of that one's usage.
+    let is_mended = number > 0 || world.dated().contains(&customer);
+    let is_given = !is_mended && fastrand::bool() && Hour::containing(minutes_ago) == Hour::containing(now);
+    let since = is_given.then(|| Timestamp::from_seconds(minutes_ago.seconds()));
+    world.model().note_irregular(customer);
+    let before = world.account(customer);
+    world.accounts().insert(customer, (number + 1, true));
+    let text =
+        format!("of {}: {before} by {}, since {since:?}", CUSTOMERS[customer].0, world.account(customer));
+    world.trace.tell("a replaced account", &text);
+    put(world, customer, since, false).await;
+    world.model().note_account(customer, number + 1, Hour::containing(world.best_now()));
+    world.accounts().insert(customer, (number + 1, false));
+}
+
+/// It becomes known that a customer's time began some minutes ago, after usage was taken.
+async fn tell_since(world: &World) {
+    let customer = fastrand::usize(..world.plan.customers);
+    if world.closings().contains_key(&customer) {
+        return;
+    }
+    let since = Timestamp::from_seconds(world.truth.now().minus(mins(2, 20)).seconds());
+    world.trace.tell("a start that is told late", &format!("of {}: {since}", CUSTOMERS[customer].0));
+    world.model().note_irregular(customer);
+    world.dated().insert(customer);
+    put(world, customer, Some(since), false).await;
+}
+
 async fn register(world: &World, customer: usize, reopens: bool) {
+    put(world, customer, None, reopens).await;
+}
+
+async fn put(world: &World, customer: usize, mut since: Option<Timestamp>, reopens: bool) {
     loop {
         let registration = Registration {
             product: PRODUCT,
             key: CUSTOMERS[customer].0.into(),
-            identity: identity(customer),
-            since: None,
+            identity: world.identity(customer),
+            since,
             hour: Hour::containing(world.clock.now()),
             reopens,
         };
         if let Some(committer) = world.committer() {
             match committer.put_customers(vec![registration]).await {
                 Ok(()) => return,
+                Err(CommitError::Refused(PutError::Refused(RegistrationRefused::Sealing))) => {
+                    world.trace.saw("a registration in the middle of a seal");
+                }
+                Err(CommitError::Refused(PutError::Refused(
+                    RegistrationRefused::ClockInDoubt | RegistrationRefused::SinceAhead { .. },
+                ))) => world.trace.saw("a registration under a clock in doubt"),
+                // As of now, then: what is carried goes with the part until now.
+                Err(CommitError::Refused(PutError::CarriesOver(_))) => since = None,
                 Err(CommitError::Refused(fault)) => {
                     return world.trace.fault(format!("a registration is refused: {fault}"));
                 }

@@ -5,8 +5,8 @@ use std::{num::NonZeroU64, sync::Arc, time::Duration};
 use super::Series;
 use crate::{
     domain::{
-        billing::{deadline::Window, record::MissedPolicy},
-        customer::identity::{Identity, IdentityMode},
+        billing::{deadline::Window, record::MissedPolicy, seal::events_late_by},
+        customer::identity::IdentityMode,
         invariants::Location,
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
         time::Timestamp,
@@ -34,6 +34,8 @@ pub(super) const CUSTOMERS: [(&str, &str); 4] = [
 
 /// Days begin in the middle of a month, and before the end of one.
 const STARTS: [&str; 3] = ["2026-11-18T03:20:00Z", "2026-11-29T20:40:00Z", "2026-11-30T15:10:00Z"];
+
+const GRACE: Duration = Duration::from_mins(5);
 
 pub(super) struct Plan {
     pub(super) start: Timestamp,
@@ -72,10 +74,11 @@ impl Plan {
         };
         Rules {
             catalog: Arc::new(Catalog::new(vec![product])),
-            grace: Duration::from_mins(5),
+            grace: GRACE,
             dedup_window: BOUNDS.max_age + BOUNDS.max_future,
             ids_outlive_events: true,
             window: Window::AWS,
+            events_late_by: events_late_by(BOUNDS.max_age, GRACE),
             missed: self.missed,
             receipts_kept: Duration::from_hours(24 * 400),
             max_customers: 100,
@@ -133,8 +136,9 @@ impl Series {
     }
 }
 
-pub(super) fn identity(customer: usize) -> Identity {
-    Identity::Account { account_id: CUSTOMERS[customer].1.into() }
+/// An account of a customer; each replaces the one before.
+pub(super) fn account(customer: usize, number: u32) -> String {
+    format!("{number:03}{}", &CUSTOMERS[customer].1[3..])
 }
 
 /// One time in `of`.

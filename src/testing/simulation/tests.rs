@@ -9,7 +9,7 @@ use super::{Coverage, Report, Sabotage, run};
 const REGRESSIONS: [u64; 3] = [412, 606, 1419];
 
 /// What a hundred seeds must provoke, or the simulation has gone blind.
-const KINDS: [&str; 64] = [
+const KINDS: [&str; 70] = [
     "a bad record",
     "a carry",
     "a clock in doubt",
@@ -33,9 +33,12 @@ const KINDS: [&str; 64] = [
     "a producer that has lost its count",
     "a record with tags",
     "a reopening",
+    "a replaced account",
+    "a registration under a clock in doubt",
     "a repeated message",
     "a rounded remainder",
     "a seal of a closing customer",
+    "a start that is told late",
     "a start under a wrong clock",
     "a stop in order",
     "a stream that is taken over",
@@ -45,6 +48,7 @@ const KINDS: [&str; 64] = [
     "a zero record",
     "accepted",
     "an application that waits no longer",
+    "an event from before its customer's time",
     "an event that is refused for now",
     "an hour that the model knows",
     "an outage longer than the deadline",
@@ -55,12 +59,14 @@ const KINDS: [&str; 64] = [
     "crash",
     "events without an answer",
     "expired",
+    "held: before since",
     "held: conflict",
     "held: missed",
     "held: not billable",
     "held: not subscribed",
     "held: outcome unknown",
     "held: refused",
+    "held: replaced",
     "lost after it was processed",
     "lost before it was processed",
     "no subscription for a while",

@@ -1,7 +1,7 @@
 //! What the agent, AWS, the applications and the operator of one seed have in common.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -11,11 +11,18 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{aws_truth::Market, ledger::Ledger, model::Model, plan::Plan, trace::Trace};
+use super::{
+    aws_truth::Market,
+    ledger::Ledger,
+    model::{Model, Moment},
+    plan::{Plan, account},
+    trace::Trace,
+};
 use crate::{
     base::clock::{Clock, Steps},
     domain::{
         clock_guard::Skew,
+        customer::identity::Identity,
         product::Catalog,
         time::{Hour, Timestamp},
     },
@@ -44,6 +51,10 @@ pub(super) struct World {
     is_calm: AtomicBool,
     /// Customers whose notice the agent has taken: when AWS gave it, and when the agent had it.
     closings: Mutex<BTreeMap<usize, (Timestamp, Timestamp)>>,
+    /// By customer the number of the account that it has, and whether another is about to replace it.
+    accounts: Mutex<BTreeMap<usize, (u32, bool)>>,
+    /// Customers whose start was told.
+    dated: Mutex<BTreeSet<usize>>,
 }
 
 impl World {
@@ -66,6 +77,8 @@ impl World {
             crash: Notify::new(),
             is_calm: AtomicBool::new(false),
             closings: Mutex::default(),
+            accounts: Mutex::default(),
+            dated: Mutex::default(),
         }
     }
 
@@ -87,6 +100,36 @@ impl World {
 
     pub(super) fn closings(&self) -> MutexGuard<'_, BTreeMap<usize, (Timestamp, Timestamp)>> {
         self.closings.lock().unwrap()
+    }
+
+    /// The account that AWS knows a customer by.
+    pub(super) fn account(&self, customer: usize) -> String {
+        account(customer, self.accounts().get(&customer).map_or(0, |(number, _)| *number))
+    }
+
+    pub(super) fn identity(&self, customer: usize) -> Identity {
+        Identity::Account { account_id: self.account(customer).into() }
+    }
+
+    /// Whether an account of the customer was ever replaced.
+    pub(super) fn has_replaced(&self, customer: usize) -> bool {
+        self.accounts().contains_key(&customer)
+    }
+
+    /// The number of the account that all usage of the moment is billed to; `None` while another replaces it.
+    pub(super) fn steady_account(&self, customer: usize) -> Option<u32> {
+        match self.accounts().get(&customer) {
+            None => Some(0),
+            Some((number, is_changing)) => (!is_changing).then_some(*number),
+        }
+    }
+
+    pub(super) fn accounts(&self) -> MutexGuard<'_, BTreeMap<usize, (u32, bool)>> {
+        self.accounts.lock().unwrap()
+    }
+
+    pub(super) fn dated(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.dated.lock().unwrap()
     }
 
     /// The agent, while there is one.
@@ -144,5 +187,14 @@ impl World {
         let watermark = self.ledger().watermark();
         let now = self.clock.now().max(self.best_now());
         Hour::containing(now).max(watermark.next())
+    }
+
+    /// What is known now of what a customer uses.
+    pub(super) fn moment(&self, customer: usize) -> Moment {
+        let (latest, sealed_through) = (self.latest_hour(), self.ledger().watermark());
+        let earliest = Hour::containing(self.clock.now().min(self.best_now())).max(sealed_through.next());
+        let takes_late = (earliest == latest).then_some(latest);
+        let true_hour = Hour::containing(self.truth.now());
+        Moment { sealed_through, latest, takes_late, true_hour, account: self.steady_account(customer) }
     }
 }

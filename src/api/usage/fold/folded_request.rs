@@ -88,5 +88,6 @@ fn reason(refusal: &RejectReason) -> Reason {
         RejectReason::InvalidTags { .. } => Reason::InvalidTags,
         RejectReason::LimitReached { .. } => Reason::LimitReached,
         RejectReason::NotAllowed { .. } => Reason::NotAllowed,
+        RejectReason::BeforeSince { .. } => Reason::BeforeSince,
     }
 }

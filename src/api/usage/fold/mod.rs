@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         product::ProductIndex,
-        time::{Hour, Timestamp},
+        time::{Hour, Timestamp, UnixNanos},
         usage::{
             bucket::Usage,
             event::{Event, Located, Measured, measure},
@@ -93,6 +93,8 @@ type Resolution<'d> = Result<Resolved<'d>, Box<RejectedEvent>>;
 struct Resolved<'d> {
     located: Located<'d>,
     customer: CustomerRef,
+    /// When the customer's present time begins.
+    since: Timestamp,
     /// The latest entry without tags or subject.
     latest: Option<(Hour, u32)>,
 }
@@ -127,11 +129,16 @@ impl<'r> FoldState<'r, '_> {
         let (product, range) = (resolved.located.product, &self.context.range);
         let refused = |refusal| Box::new((Some(product), refusal));
         let measured = measure(resolved.located.dimension, range, &read(event)).map_err(refused)?;
-        let (usage, not_before) = (measured.usage, measured.not_before);
+        if measured.told < resolved.since {
+            self.context.check_since(&resolved.customer, &measured).map_err(refused)?;
+        }
+        let Measured { usage, told, not_before, .. } = measured;
         let entry = match resolved.latest {
             Some((hour, entry)) if measured.is_plain() && hour == measured.hour => entry,
             _ => self.entry(slot, measured, event),
         };
+        let earliest = &mut self.folded.count_request.entries[entry as usize].earliest;
+        *earliest = told.min(*earliest);
         if event.id.is_empty() {
             self.folded.count_request.entries[entry as usize].add(usage).map_err(refused)?;
             return Ok(Some(entry));
@@ -197,6 +204,7 @@ impl Resolved<'_> {
             customer: self.customer.clone(),
             dimension: self.located.index,
             hour,
+            earliest: Timestamp::MAX,
             split,
             usage: Usage::none(self.located.dimension.aggregate),
             events: 0,
@@ -207,7 +215,7 @@ impl Resolved<'_> {
 fn read<'a>(event: &'a wire::Event<'_>) -> Event<'a> {
     Event {
         quantity: event.quantity,
-        time: (event.time_unix_nano > 0).then(|| Timestamp::from_unix_nanos(event.time_unix_nano)),
+        time: (event.time_unix_nano > 0).then(|| UnixNanos::new(event.time_unix_nano)),
         id: event.id,
         subject: event.subject,
         tags: &event.tags,

@@ -8,22 +8,26 @@ use crate::{
     domain::{
         product::Catalog,
         sample::product,
+        time::{Hour, Timestamp},
         usage::event::{RejectReason, TimeBounds},
     },
     engine::{
         counting::request::{Counted, Refused},
         customers::CustomerTable,
+        watermark::Watermark,
     },
 };
 
 fn folded(open: bool, events: &[UsageEvent]) -> FoldedRequest {
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
-    let range = bounds.around("2026-11-22T10:30:00Z".parse().unwrap());
+    let now: Timestamp = "2026-11-22T10:30:00Z".parse().unwrap();
     let (catalog, customers) = (Catalog::new(vec![product("prod", open)]), CustomerTable::default());
     let context = ValidationContext {
         catalog: &catalog,
         customers: &customers,
-        range,
+        range: bounds.around(now),
+        watermark: Watermark(Hour::containing(now).previous()),
+        now,
         hasher: Hasher::new(7),
         permission: None,
     };

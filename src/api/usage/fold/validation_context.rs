@@ -11,11 +11,13 @@ use crate::{
         customer::identity::Identity,
         permission::Permission,
         product::{Catalog, ProductIndex},
-        usage::event::{Names, RejectReason, TimeRange, locate},
+        time::Timestamp,
+        usage::event::{Measured, Names, RejectReason, TimeRange, locate},
     },
     engine::{
         counting::request::{CustomerRef, NewCustomer},
         customers::CustomerTable,
+        watermark::Watermark,
     },
 };
 
@@ -25,6 +27,9 @@ pub struct ValidationContext<'a> {
     pub catalog: &'a Catalog,
     pub customers: &'a CustomerTable,
     pub range: TimeRange,
+    /// Hours up to this one are sealed for all.
+    pub watermark: Watermark,
+    pub now: Timestamp,
     pub hasher: Hasher,
     /// What the client may meter for; `None` for everything.
     pub permission: Option<&'a Permission>,
@@ -37,7 +42,29 @@ impl<'d> ValidationContext<'d> {
             permission.check(located.product, names.customer)?;
         }
         let customer = self.customer(located.product, names.customer)?;
-        Ok(Resolved { located, customer, latest: None })
+        let since = self.since(&customer);
+        Ok(Resolved { located, customer, since, latest: None })
+    }
+
+    /// When the present time of a customer begins; the beginning of time if that is not known.
+    fn since(&self, customer: &CustomerRef) -> Timestamp {
+        let CustomerRef::Known(index) = customer else { return Timestamp::MIN };
+        self.customers.since(*index).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Refuses an event from before the time of the identity that would be billed for it. It is for one that lies before the
+    /// present identity's time: an earlier one's hour may be open.
+    pub(super) fn check_since(
+        &self,
+        customer: &CustomerRef,
+        measured: &Measured,
+    ) -> Result<(), RejectReason> {
+        let CustomerRef::Known(index) = customer else { return Ok(()) };
+        let hour = self.watermark.open_hour(self.customers, Some(*index), measured.hour, self.now);
+        match self.customers.since_after(*index, measured.told, hour) {
+            Some(since) => Err(RejectReason::BeforeSince { time: measured.told, since }),
+            None => Ok(()),
+        }
     }
 
     /// Finds the customer, or says why an unknown one cannot be billed.

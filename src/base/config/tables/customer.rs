@@ -81,7 +81,7 @@ fn read(section: &mut Section<'_>, product: ProductIndex, mode: IdentityMode) ->
     }
     let identity = read_identity(section, &key, mode);
     let since = section
-        .key("since", "When the subscription began, RFC 3339: no zero records for hours before it")
+        .key("since", "When the subscription, or the license that replaces another, began, RFC 3339: usage from before is not billed to it")
         .optional_text()
         .and_then(|text| text.parse::<Timestamp>().map_err(|what| section.fault("since", &what)).ok());
     let identity = identity.map_err(|what| section.fault("key", &what)).ok()?;
