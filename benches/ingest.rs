@@ -11,8 +11,8 @@ use fastrand::Rng;
 use prost::Message;
 use tallyman::internals::{
     Aggregate, Catalog, Customer, CustomerState, CustomerTable as CustomerDirectory, Dimension, Hasher, Hour,
-    Identity, IdentityMode, Product, ProductIndex, Rounding, TimeBounds, Timestamp, Unit, ValidationContext,
-    fold_message, fold_request, raw,
+    Identity, IdentityMode, Product, ProductIndex, QuantityLimits, Rounding, TimeBounds, Timestamp, Unit,
+    ValidationContext, fold_message, fold_request, raw,
 };
 use tallyman_client::proto::{RecordRequest, RecordStreamRequest, UsageEvent};
 
@@ -29,6 +29,7 @@ fn catalog() -> Catalog {
         unit: Unit::default(),
         rounding: Rounding::Down,
         tags: false,
+        limits: QuantityLimits::default(),
     };
     Catalog::new(vec![Product {
         code: "prod".into(),
@@ -36,6 +37,7 @@ fn catalog() -> Catalog {
         former: None,
         open: true,
         zero_records: true,
+        review: Duration::ZERO,
         dimensions: vec![dimension],
     }])
 }

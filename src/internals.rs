@@ -20,7 +20,7 @@ pub use crate::{
             identity::{Identity, IdentityMode},
             state::CustomerState,
         },
-        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
         time::{Hour, Timestamp},
         usage::{
             bucket::{Bucket, Carried, Usage},

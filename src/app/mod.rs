@@ -125,7 +125,7 @@ impl Agent {
         let store: Arc<dyn Store> = Arc::new(RocksStore::open_within(&config.agent.data_dir, files.tables)?);
         let grpc_socket = listen_error(&config.grpc.listen, transport::bind(&config.grpc.listen).await)?;
         let admin_socket = listen_error(&config.admin.listen, http::bind(config.admin.listen))?;
-        let agent = Self::work(&config, clock, store.clone(), credentials).await?;
+        let agent = Box::pin(Self::work(&config, clock, store.clone(), credentials)).await?;
         let hosts = config.admin.hosts.clone();
         let admin = admin::router(agent.handle.clone(), metrics, hosts, agent.admin_tasks.clone());
         let served = http::serve(admin_socket, admin, admin::LIMITS, agent.admin_tasks.clone());
@@ -205,6 +205,7 @@ impl Agent {
             is_sandbox: credentials == Credentials::Sandbox,
             shows_customers: config.admin.show_customers,
             window: config.submission.window,
+            grace: config.hour.grace,
             limits: limits(config),
             clock,
             trusted_clock: trusted_clock.clone(),
@@ -216,7 +217,8 @@ impl Agent {
         };
         for (_, product) in config.catalog.products() {
             handle.activity.begin(&product.code, started);
-            metrics::announce(&product.code);
+            let dimensions = product.dimensions.iter().map(|dimension| &*dimension.name);
+            metrics::announce(&product.code, dimensions);
         }
         let sealed = sealer::start(committer, SealGate::new(trusted_clock), clock, &workers);
         start_submitters(config, &handle, lanes, &sealed, &workers);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    billing::{Billing, RunningTotals},
+    billing::{Billing, CappedCustomers, DecisionDeadlines, RunningTotals},
     counting::{
         CountError, Counting,
         request::{CountRequest, Counted},
@@ -37,15 +37,24 @@ pub struct EngineState {
 /// The state at a glance, as of the last write.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
+    /// Up to which hour everything is sealed.
     pub sealed_through: Hour,
+    /// The last hour that is sealed of any product: a later one than that, where a product's hours wait for a review.
+    pub last_sealed: Hour,
     /// When an hour or a closing customer is sealed, or a record of a customer without a subscription tried again.
     pub next_due: Timestamp,
     pub open_buckets: usize,
-    /// The oldest hour with usage that is not sealed.
-    pub oldest_open: Option<Hour>,
+    /// The oldest hour of each product with usage that is not sealed.
+    pub oldest_open: BTreeMap<ProductIndex, Hour>,
+    /// The watermarks of products whose hours wait for a review.
+    pub reviewed: BTreeMap<ProductIndex, Hour>,
     /// The open amounts, in base units.
     pub open_units: BTreeMap<(ProductIndex, DimensionIndex), u128>,
     pub tally: RunningTotals,
+    /// By when persons must have decided about suspicious records.
+    pub(crate) decision_deadlines: Arc<DecisionDeadlines>,
+    /// How many customers have reached AWS's largest quantity in the last sealed hour.
+    pub(crate) capped_customers: CappedCustomers,
 }
 
 impl EngineState {
@@ -69,7 +78,7 @@ impl EngineState {
 
     /// Counts a request's usage, in the hours that billing has left open.
     pub fn count(&mut self, request: &CountRequest, txn: &mut WriteTxn<'_>) -> Result<Counted, CountError> {
-        self.counting.count(request, self.billing.watermark(), txn)
+        self.counting.count(request, self.billing.watermarks(), txn)
     }
 
     /// Drops some of what has expired by `now`; says whether there is more. Housekeeping that fails stops nothing.
@@ -95,12 +104,16 @@ impl EngineState {
 
     pub(crate) fn status(&self) -> Status {
         Status {
-            sealed_through: self.billing.watermark().0,
+            sealed_through: self.billing.watermarks().lowest(),
+            last_sealed: self.billing.watermarks().highest(),
             next_due: self.billing.next_seal().min(self.billing.next_slow_retry()),
             open_buckets: self.counting.open_buckets(),
             oldest_open: self.counting.oldest_open(),
+            reviewed: self.billing.watermarks().own.clone(),
             open_units: self.counting.open_units().clone(),
             tally: self.billing.tally().clone(),
+            decision_deadlines: self.billing.decision_deadlines(),
+            capped_customers: self.billing.capped_customers(),
         }
     }
 }

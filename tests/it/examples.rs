@@ -61,7 +61,9 @@ async fn go_bills_once_and_names_what_does_not_count() {
 
 #[test]
 fn each_is_under_sixty_lines() {
-    for example in ["python/send_usage.py", "node/send_usage.js", "../client/examples/send_usage.rs", "go/send_usage.go"] {
+    for example in
+        ["python/send_usage.py", "node/send_usage.js", "../client/examples/send_usage.rs", "go/send_usage.go"]
+    {
         let text = std::fs::read_to_string(root().join("examples").join(example)).unwrap();
         assert!(text.lines().count() < 60, "{example}");
     }

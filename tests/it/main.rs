@@ -25,6 +25,7 @@ mod footprint;
 mod ingest;
 mod layers;
 mod lifecycle;
+mod mistakes;
 mod moves;
 mod pace;
 mod peers;

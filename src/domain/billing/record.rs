@@ -70,6 +70,7 @@ pub struct Amounts {
     pub events: u64,
     pub carried_in: Carried,
     pub billed: u128,
+    /// What it leaves to the next hour, or, if it was held at its seal, withholds until someone decides.
     pub carried_out: u128,
     /// What rounding added, or, below zero, took away: less than what AWS can be told at all.
     pub rounded: i128,
@@ -132,6 +133,23 @@ pub struct Settled {
     pub attempts: u32,
     pub outcome: Outcome,
     pub at: Timestamp,
+    /// What a record that was held at its seal leaves beyond what it bills, above AWS's largest quantity say. It goes
+    /// nowhere without a decision about the record, and is decided about with it.
+    pub withheld: Carry,
+}
+
+impl Settled {
+    /// The amount at stake, in base units: what the record bills, and what is withheld with it.
+    pub fn amount(&self) -> u128 {
+        self.record.amounts.billed.saturating_add(self.withheld.origins.total())
+    }
+
+    /// What goes into a later hour if its usage does.
+    pub(crate) fn moved(&self) -> Carry {
+        let mut moved = rolled(&self.record);
+        moved.merge(&self.withheld);
+        moved
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -151,10 +169,12 @@ pub enum HoldReason {
     /// It was refused or missed its deadline after an attempt without an answer: to bill it elsewhere could bill it
     /// twice.
     OutcomeUnknown,
+    /// The hour's usage is above what the configuration takes for possible. It was not sent yet.
+    Suspicious,
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotSubscribed,
         Self::Conflict,
         Self::Refused,
@@ -162,6 +182,7 @@ impl HoldReason {
         Self::NoIdentity,
         Self::Missed,
         Self::OutcomeUnknown,
+        Self::Suspicious,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -173,6 +194,7 @@ impl HoldReason {
             Self::NoIdentity => "no_identity",
             Self::Missed => "missed",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::Suspicious => "suspicious",
         }
     }
 }
@@ -319,6 +341,7 @@ pub(crate) mod tests {
             "no_identity",
             "missed",
             "outcome_unknown",
+            "suspicious",
         ];
         assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
         assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);

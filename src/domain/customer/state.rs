@@ -255,6 +255,7 @@ mod tests {
             former: Some(FormerIdentity { mode: IdentityMode::Account, until }),
             open: false,
             zero_records: true,
+            review: Duration::ZERO,
             dimensions: Vec::new(),
         };
         let (old, new) =

@@ -62,7 +62,7 @@ impl Billing {
         let known = customers.find(product, &key).and_then(|index| Some((index, customers.get(index)?)));
         let (state, last_seal) = if let Some((index, known)) = known {
             let registered = NewTerms { identity, since, hour, reopens };
-            match known.state.register(registered, self.seal_cursor())? {
+            match known.state.register(registered, self.sealed_so_far(product))? {
                 Transition::Unchanged => return Ok(index),
                 Transition::Changed { state, last_seal } => (state, last_seal),
             }
@@ -75,6 +75,7 @@ impl Billing {
             (CustomerState::new(identity, since, hour), LastSeal::Keep)
         };
         let seals_at = state.seals_at(self.rules.grace);
+        self.reschedule_decisions(product, &key, state.deadline());
         let index = customers.put(Customer { product, key, state }).map_err(PutError::Taken)?;
         self.plan_last_seal(index, last_seal, seals_at);
         customers.write_row(index, &self.rules.catalog, txn.batch);
@@ -110,9 +111,17 @@ impl Billing {
         let Some(known) = self.customers.read().get(index) else { return };
         let Transition::Changed { state, last_seal } = known.state.apply(event) else { return };
         self.plan_last_seal(index, last_seal, state.seals_at(self.rules.grace));
+        self.reschedule_decisions(known.product, &known.key, state.deadline());
         let mut customers = self.customers.write();
         customers.set_state(index, state);
         customers.write_row(index, &self.rules.catalog, txn.batch);
+    }
+
+    /// The last hour of a closing customer ends the time for decisions about its records.
+    fn reschedule_decisions(&mut self, product: ProductIndex, customer: &str, by_closing: Option<Timestamp>) {
+        if let Some(product) = self.rules.catalog.product(product) {
+            self.suspicious.reschedule(&product.code, customer, by_closing, self.rules.window);
+        }
     }
 
     fn plan_last_seal(&mut self, index: CustomerIndex, last_seal: LastSeal, seals_at: Option<Timestamp>) {
@@ -123,7 +132,7 @@ impl Billing {
         }
     }
 
-    fn seal_cursor(&self) -> SealedSoFar {
-        SealedSoFar { watermark: self.watermark.0, is_sealing: self.sealing.is_some() }
+    fn sealed_so_far(&self, product: ProductIndex) -> SealedSoFar {
+        SealedSoFar { watermark: self.watermarks.of(product), is_sealing: self.is_sealing(product) }
     }
 }

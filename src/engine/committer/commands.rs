@@ -15,7 +15,10 @@ use crate::{
         time::Timestamp,
     },
     engine::{
-        billing::{DecideError, PutError, Registration, Resumed, SealProgress, Settlement},
+        billing::{
+            AdjustError, AdjustRequest, Adjusted, DecideError, PutError, Registration, Resumed, SealProgress,
+            Settlement,
+        },
         counting::{
             CountError,
             request::{CountRequest, Counted},
@@ -46,6 +49,8 @@ pub(super) enum Command {
     Decide(Ask<(BTreeSet<RecordId>, Decision), Vec<Resumed>, DecideError>),
     /// Writes down that a product may move to another destination.
     AllowMove(Ask<MoveOrder, AllowedMove, MoveError>),
+    /// Takes from open hours what a person wants to be gone.
+    Adjust(Ask<AdjustRequest, Adjusted, AdjustError>),
     /// Tries held records of customers without a subscription again, if any are due.
     RetrySlowly(Ask<(), Vec<Resumed>, Never>),
     /// Does a step of sealing, as of a moment that is trusted.
@@ -113,6 +118,7 @@ pub(super) enum Completion {
     CustomerClosed(ProductIndex, Answer<Option<Customer>, Never>),
     Decided(Answer<Vec<Resumed>, DecideError>),
     MoveAllowed(Answer<AllowedMove, MoveError>),
+    Adjusted(Answer<Adjusted, AdjustError>),
     Retried(Answer<Vec<Resumed>, Never>),
     Sealed(Answer<SealProgress, Never>),
     Dropped(Answer<bool, Never>),
@@ -165,14 +171,21 @@ pub(super) fn apply(
             };
             ask.answer(lifecycle, allow).map(Completion::MoveAllowed)
         }
+        Command::Adjust(ask) => {
+            let adjust = |request: AdjustRequest| match billing.adjust(&request, counting, txn) {
+                Err(AdjustError::Store(fault)) => Err(fault),
+                adjusted => Ok(adjusted),
+            };
+            ask.answer(lifecycle, adjust).map(Completion::Adjusted)
+        }
         Command::RetrySlowly(ask) => {
             ask.answer(lifecycle, |()| billing.retry_slowly(txn).map(Ok)).map(Completion::Retried)
         }
         Command::Seal(ask) => {
-            ask.answer(lifecycle, |now| Ok(Ok(billing.seal_step(now, counting, txn)))).map(Completion::Sealed)
+            ask.answer(lifecycle, |now| billing.seal_step(now, counting, txn).map(Ok)).map(Completion::Sealed)
         }
         Command::FinishSeal(ask) => ask
-            .answer(lifecycle, |()| Ok(Ok(billing.finish_seal_step(counting, txn))))
+            .answer(lifecycle, |()| billing.finish_seal_step(counting, txn).map(Ok))
             .map(Completion::Sealed),
         Command::DropExpired(ask) => {
             ask.answer(lifecycle, |now| Ok(Ok(state.drop_expired(now, txn)))).map(Completion::Dropped)
@@ -211,6 +224,7 @@ impl Completion {
                 announce_resumed(events, answer.value.as_deref().unwrap_or_default());
                 answer.send();
             }
+            Self::Adjusted(answer) => answer.send(),
             Self::Sealed(answer) => answer.send(),
             Self::Dropped(answer) => answer.send(),
             Self::Settled(answer) => answer.send(),

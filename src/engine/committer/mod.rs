@@ -31,7 +31,10 @@ use crate::{
 };
 
 use super::{
-    billing::{DecideError, PutError, Registration, Resumed, SealProgress, Settlement},
+    billing::{
+        AdjustError, AdjustRequest, Adjusted, DecideError, PutError, Registration, Resumed, SealProgress,
+        Settlement,
+    },
     counting::{
         CountError,
         request::{CountRequest, Counted},
@@ -215,6 +218,11 @@ impl Committer {
     /// Writes down a person's word that a product may move to another destination.
     pub(crate) async fn allow_move(&self, order: MoveOrder) -> Result<AllowedMove, CommitError<MoveError>> {
         self.carry_out(order, Command::AllowMove, Readers::State).await
+    }
+
+    /// Takes from open hours what a person wants to be gone: all of it or nothing, and once under one id.
+    pub(crate) async fn adjust(&self, request: AdjustRequest) -> Result<Adjusted, CommitError<AdjustError>> {
+        self.carry_out(request, Command::Adjust, Readers::Others).await
     }
 
     /// Tries held records of customers without a subscription again, if any are due.

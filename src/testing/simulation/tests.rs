@@ -9,7 +9,7 @@ use super::{Coverage, Report, Sabotage, run};
 const REGRESSIONS: [u64; 3] = [412, 606, 1419];
 
 /// What a hundred seeds must provoke, or the simulation has gone blind.
-const KINDS: [&str; 64] = [
+const KINDS: [&str; 77] = [
     "a bad record",
     "a carry",
     "a clock in doubt",
@@ -31,21 +31,33 @@ const KINDS: [&str; 64] = [
     "a message that counted without an answer",
     "a notice",
     "a producer that has lost its count",
+    "a record that withholds something",
     "a record with tags",
     "a reopening",
+    "a repeated adjustment",
     "a repeated message",
     "a rounded remainder",
+    "a seal after a review",
     "a seal of a closing customer",
+    "a slip",
+    "a slip that is rejected",
     "a start under a wrong clock",
     "a stop in order",
     "a stream that is taken over",
+    "a suspicious hour is carried",
+    "a suspicious hour is sent",
+    "a suspicious hour is written off",
     "a write that failed",
     "a write that failed and completed",
     "a wrong clock",
     "a zero record",
     "accepted",
+    "an adjustment",
+    "an adjustment that is refused",
+    "an adjustment without an answer",
     "an application that waits no longer",
     "an event that is refused for now",
+    "an hour of AWS's largest quantity",
     "an hour that the model knows",
     "an outage longer than the deadline",
     "an unknown status",
@@ -61,6 +73,7 @@ const KINDS: [&str; 64] = [
     "held: not subscribed",
     "held: outcome unknown",
     "held: refused",
+    "held: suspicious",
     "lost after it was processed",
     "lost before it was processed",
     "no subscription for a while",
@@ -137,6 +150,7 @@ fn every_sabotage_is_caught() {
         (Sabotage::DropCarry, "I1: "),
         (Sabotage::SendBeforeSeal, "I7: "),
         (Sabotage::SealBeforeTold, "I7: "),
+        (Sabotage::ForgetAdjustment, "I2: "),
     ] {
         let (seed, fault) = caught(sabotage, word);
         eprintln!("{sabotage:?} is caught by seed {seed}: {fault}");

@@ -1,5 +1,9 @@
 //! Scenes of billing. Random days are the simulation's.
 
+mod adjust;
+mod review;
+mod suspicious;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{PutError, Registration, Settlement, read_hours};
@@ -93,9 +97,9 @@ fn an_hour_that_makes_no_record_stays_sealed_after_a_crash() {
     let hour = Hour::containing(harness.now);
     harness.pass(TO_THE_SEAL);
     harness.seal_all();
-    assert_eq!((harness.pending().len(), harness.state.billing.watermark().0), (0, hour));
+    assert_eq!((harness.pending().len(), harness.state.billing.watermarks().lowest()), (0, hour));
     harness.crash();
-    assert_eq!(harness.state.billing.watermark().0, hour);
+    assert_eq!(harness.state.billing.watermarks().lowest(), hour);
 }
 
 #[test]
@@ -504,7 +508,7 @@ fn the_tallies_of_three_days_are_kept_and_what_becomes_of_older_records_is_nobod
     }
     let kept = hours(&harness);
     assert_eq!(kept.len(), 73, "an hour without records has a tally, too");
-    assert_eq!(kept[72].0, harness.state.billing.watermark().0);
+    assert_eq!(kept[72].0, harness.state.billing.watermarks().lowest());
     harness.accept(&record);
     harness.crash();
     assert_eq!(hours(&harness), kept);
