@@ -11,8 +11,8 @@ use fastrand::Rng;
 use prost::Message;
 use tallyman::internals::{
     Aggregate, Catalog, Customer, CustomerState, CustomerTable as CustomerDirectory, Dimension, Hasher, Hour,
-    Identity, IdentityMode, Product, ProductIndex, Rounding, TimeBounds, Timestamp, Unit, ValidationContext,
-    Watermark, fold_message, fold_request, raw,
+    Identity, IdentityMode, Product, ProductIndex, QuantityLimits, Rounding, TimeBounds, Timestamp, Unit,
+    ValidationContext, Watermarks, fold_message, fold_request, raw,
 };
 use tallyman_client::proto::{RecordRequest, RecordStreamRequest, UsageEvent};
 
@@ -29,6 +29,7 @@ fn catalog() -> Catalog {
         unit: Unit::default(),
         rounding: Rounding::Down,
         tags: false,
+        limits: QuantityLimits::default(),
     };
     Catalog::new(vec![Product {
         code: "prod".into(),
@@ -36,6 +37,7 @@ fn catalog() -> Catalog {
         former: None,
         open: true,
         zero_records: true,
+        review: Duration::ZERO,
         dimensions: vec![dimension],
     }])
 }
@@ -68,11 +70,12 @@ fn folding(criterion: &mut Criterion) {
     let (catalog, customers, hasher) = (catalog(), customers(), Hasher::new(7));
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let now = Timestamp::from_seconds(1_793_620_800);
+    let watermarks = Watermarks::all(Hour::FIRST);
     let context = ValidationContext {
         catalog: &catalog,
         customers: &customers,
         range: bounds.around(now),
-        watermark: Watermark(Hour::FIRST),
+        watermarks: &watermarks,
         now,
         hasher,
         permission: None,

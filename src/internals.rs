@@ -20,7 +20,7 @@ pub use crate::{
             identity::{Identity, IdentityMode},
             state::CustomerState,
         },
-        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
         time::{Hour, Timestamp},
         usage::{
             bucket::{Bucket, Carried, Usage},
@@ -42,7 +42,7 @@ pub use crate::{
         state::EngineState,
         submitter::{Options as SubmitterOptions, Submitter, UnsentStatus, rate_limiter::RateLimiter},
         trusted_clock::TrustedClock,
-        watermark::Watermark,
+        watermark::Watermarks,
         write_txn::WriteTxn,
     },
     load::{Load, Mode, Report, Target, Usage as LoadUsage, run as run_load},

@@ -4,8 +4,8 @@ use std::{hint::black_box, num::NonZeroU64, time::Duration};
 
 use criterion::Criterion;
 use tallyman::internals::{
-    Aggregate, BilledCustomer, Bucket, Carried, Dimension, Identity, RecordId, Rounding, SealContext, Unit,
-    Usage, seal,
+    Aggregate, BilledCustomer, Bucket, Carried, Dimension, Identity, QuantityLimits, RecordId, Rounding,
+    SealContext, Unit, Usage, seal,
 };
 
 use crate::hour;
@@ -19,7 +19,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     };
     let unit = Unit::new(NonZeroU64::new(1_000_000_000).unwrap(), 3).unwrap();
     let (aggregate, rounding) = (Aggregate::Sum, Rounding::Down);
-    let dimension = Dimension { name: "gb_out".into(), aggregate, unit, rounding, tags: false };
+    let limits = QuantityLimits::default();
+    let dimension = Dimension { name: "gb_out".into(), aggregate, unit, rounding, tags: false, limits };
     let bucket = Bucket {
         usage: Usage::Sum(123_456_789_012),
         events: 7,

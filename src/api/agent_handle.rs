@@ -1,6 +1,6 @@
 //! The running agent, as the gRPC services, the admin port and the demo see it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     api::activity::Activity,
@@ -29,6 +29,7 @@ pub(crate) struct AgentHandle {
     /// Whether the status page may name customers.
     pub shows_customers: bool,
     pub window: Window,
+    pub grace: Duration,
     pub limits: Limits,
     pub clock: Clock,
     pub trusted_clock: TrustedClock,

@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::{
     domain::customer::transition::RegistrationRefused,
     engine::{
-        billing::{DecideError, PutError},
+        billing::{AdjustError, DecideError, PutError},
         committer::{CommitError, Never},
         counting::{CountError, streams::StreamRefusal},
         moves::MoveError,
@@ -107,6 +107,7 @@ impl From<PutError> for Status {
             )
             | PutError::DoesNotFit(_)
             | PutError::CarriesOver(_) => Self::failed_precondition(text),
+            PutError::Store(_) => Self::unavailable(text),
         }
     }
 }
@@ -123,6 +124,18 @@ impl From<MoveError> for Status {
     }
 }
 
+impl From<AdjustError> for Status {
+    fn from(error: AdjustError) -> Self {
+        let text = error.to_string();
+        match error {
+            AdjustError::UnknownCustomer { .. } | AdjustError::NotConfigured => Self::not_found(text),
+            AdjustError::TooMuch { .. } | AdjustError::Level { .. } => Self::failed_precondition(text),
+            AdjustError::IdTaken { .. } => Self::already_exists(text),
+            AdjustError::Store(_) => Self::unavailable(text),
+        }
+    }
+}
+
 impl From<DecideError> for Status {
     fn from(error: DecideError) -> Self {
         let text = error.to_string();
@@ -131,6 +144,7 @@ impl From<DecideError> for Status {
             DecideError::TooLate { .. }
             | DecideError::InConflict(_)
             | DecideError::GivenUpIdentity(_)
+            | DecideError::LaterIdentity(_)
             | DecideError::Closed(_)
             | DecideError::NotConfigured(_) => Self::failed_precondition(text),
             DecideError::Store(_) => Self::unavailable(text),

@@ -7,11 +7,14 @@ use tonic::{Request, Response, Status};
 use tracing::{debug, info};
 
 use crate::{
-    api::{agent_handle::AgentHandle, audit, moves, summary::summary, transport::client::Client},
+    api::{
+        adjustments, agent_handle::AgentHandle, audit, moves, summary::summary, transport::client::Client,
+    },
     base::proto::{
-        Allocation, AllowMoveRequest, AllowedMove, AuditRequest, DecideHeldRequest, DecideHeldResponse,
-        DecisionNote, GetSummaryRequest, LedgerRecord, ListHeldRequest, ListMovesRequest, ListMovesResponse,
-        ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
+        AdjustRequest, AdjustResponse, Allocation, AllowMoveRequest, AllowedMove, AuditRequest,
+        DecideHeldRequest, DecideHeldResponse, DecisionNote, GetSummaryRequest, LedgerRecord,
+        ListAdjustmentsRequest, ListAdjustmentsResponse, ListHeldRequest, ListMovesRequest,
+        ListMovesResponse, ListRecordsRequest, ListRecordsResponse, Origin, RecordState, Summary,
         decide_held_request::Decision as Kind, ledger_service_server::LedgerService,
     },
     domain::{
@@ -24,17 +27,20 @@ use crate::{
     },
     engine::{
         audit::Known,
-        billing::record_reader::{FoundRecord, RecordReader, Wanted},
+        billing::{
+            Adjusted,
+            record_reader::{FoundRecord, RecordReader, Wanted},
+        },
     },
     store::StoreError,
 };
 
-const MAX_PAGE: usize = 1000;
+pub(super) const MAX_PAGE: usize = 1000;
 const MAX_DECIDED: usize = 1000;
 const MAX_REASON: usize = 1000;
 const MAX_DECIDER: usize = 200;
 /// Rows that one call looks at before it answers with what it has, and a token to go on.
-const MAX_ROWS_READ: usize = 50_000;
+pub(super) const MAX_ROWS_READ: usize = 50_000;
 
 pub(crate) struct Ledger {
     agent: AgentHandle,
@@ -96,6 +102,42 @@ impl LedgerService for Ledger {
         // A person's words may name a customer. The ledger keeps them.
         debug!(records = ?ids, reason = &*reason, "why");
         Ok(Response::new(DecideHeldResponse { decided }))
+    }
+
+    async fn adjust(&self, request: Request<AdjustRequest>) -> Result<Response<AdjustResponse>, Status> {
+        let client = Client::name_of(Client::from_request(&request).as_deref());
+        let now = self.agent.trusted_clock.best_now();
+        let wish = adjustments::parse(&request.into_inner(), client, &self.agent.catalog, now)?;
+        let (by, client, reason) = (wish.by.clone(), wish.client.clone(), wish.reason.clone());
+        let adjusted = self.agent.committer.adjust(wish).await?;
+        let Adjusted { adjustment, is_repeat, .. } = &adjusted;
+        let (number, minus) = (adjustment.number, adjustment.total());
+        let (product, dimension) = (&*adjustment.product, &*adjustment.dimension);
+        info!(
+            adjustment = number,
+            product,
+            dimension,
+            minus,
+            is_repeat,
+            by = &*by,
+            client = &*client,
+            "a person has lowered what is open"
+        );
+        // Whose usage it is, and a person's words, are in the ledger.
+        debug!(adjustment = number, customer = &*adjustment.customer, reason = &*reason, "why");
+        Ok(Response::new(adjustments::answer(&adjusted)))
+    }
+
+    async fn list_adjustments(
+        &self,
+        request: Request<ListAdjustmentsRequest>,
+    ) -> Result<Response<ListAdjustmentsResponse>, Status> {
+        let filter = request.into_inner();
+        let RecordId(from) = page_start(&filter.page_token)?;
+        let (agent, limit) = (self.agent.clone(), page_size(filter.page_size));
+        let page = spawn_blocking(move || adjustments::list(&agent, &filter, from, limit)).await;
+        let page = page.map_err(|panic| Status::internal(panic.to_string()))?;
+        page.map(Response::new).map_err(|fault| Status::unavailable(fault.to_string()))
     }
 
     type AuditStream = audit::Answers;
@@ -204,6 +246,7 @@ impl Query {
                     continue;
                 }
                 record.decisions = decisions(agent.records(), RecordId(record.id))?;
+                record.adjustments = adjustments::notes(agent.records(), found.record())?;
                 let next_page_token = (record.id + 1).to_string();
                 records.push(record);
                 if records.len() == self.limit {
@@ -261,6 +304,7 @@ fn settled_message(settled: &Settled, agent: &AgentHandle) -> LedgerRecord {
     let base = LedgerRecord {
         attempts: settled.attempts,
         settled_unix_seconds: settled.at.seconds(),
+        withheld: settled.withheld.origins.total().to_string(),
         ..message(&settled.record, agent)
     };
     match &settled.outcome {
@@ -344,6 +388,7 @@ fn message(record: &Record, agent: &AgentHandle) -> LedgerRecord {
         deadline_unix_seconds: deadline.seconds(),
         allocations: record.allocations.iter().map(allocation).collect(),
         rounded: amounts.rounded.to_string(),
+        withheld: "0".to_owned(),
         origins: amounts.carried_in.origins().map(origin).collect(),
         ..LedgerRecord::default()
     }

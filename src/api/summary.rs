@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    api::agent_handle::AgentHandle,
+    api::{
+        agent_handle::AgentHandle,
+        review::{Review, oldest_in_review},
+    },
     base::{
         metrics::{self, ProductGauges},
         proto::{DimensionSummary, ProductSummary, Summary},
@@ -16,7 +19,7 @@ use crate::{
         product::{Dimension, DimensionIndex, Product, ProductIndex},
         time::{Hour, Timestamp},
     },
-    engine::{committer::Status, lifecycle::Phase},
+    engine::{billing::next_decision, committer::Status, lifecycle::Phase},
 };
 
 /// An hour is sealed after its end by a clock that may be off by a minute, and by the time that this agent has since.
@@ -29,7 +32,7 @@ pub(crate) fn summary(agent: &AgentHandle) -> Summary {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         agent_id: agent.agent_id.to_string(),
         now_unix_seconds: now.seconds(),
-        sealed_through_unix_seconds: status.sealed_through.start().seconds(),
+        sealed_through_unix_seconds: status.watermarks.lowest().start().seconds(),
         open_buckets: status.open_buckets as u64,
         accepting: phase == Phase::Serving,
         fault: match phase {
@@ -38,7 +41,9 @@ pub(crate) fn summary(agent: &AgentHandle) -> Summary {
             Phase::Stopping => "stopping".to_owned(),
             Phase::Serving => String::new(),
         },
-        clock_fault: clock_fault(agent.trusted_clock.doubt(), status.sealed_through, now, || silence(agent)),
+        clock_fault: clock_fault(agent.trusted_clock.doubt(), status.watermarks.highest(), now, || {
+            silence(agent)
+        }),
         sandbox: agent.is_sandbox,
         data_dir: agent.data_dir.display().to_string(),
         data_dir_is_new: agent.is_data_dir_new,
@@ -90,18 +95,23 @@ fn one(agent: &AgentHandle, status: &Status, index: ProductIndex, product: &Prod
     let unsent = agent.unsent.get(&product.code);
     let tally = &status.tally;
     let endpoint = agent.endpoints.get(usize::from(index.0));
+    let to_decide = next_decision(&status.decision_deadlines, &product.code, agent.trusted_clock.best_now());
+    let in_review = oldest_in_review(agent, status, index, product);
+    let waits_until = [unsent.nearest_deadline, to_decide].into_iter().flatten().min();
     ProductSummary {
         code: product.code.to_string(),
         identity: product.identity.to_string(),
         customers: agent.committer.customers().read().count(index) as u64,
         records_unsent: tally.pending_records.get(&product.code).copied().unwrap_or_default(),
         oldest_unsent_unix_seconds: unsent.oldest_hour.map_or(0, |hour| hour.start().seconds()),
-        nearest_deadline_unix_seconds: unsent.nearest_deadline.map_or(0, Timestamp::seconds),
+        nearest_deadline_unix_seconds: waits_until.map_or(0, Timestamp::seconds),
         records_held: held(status, &product.code).map(|(_, count)| count).sum(),
         records_accepted: tally.accepted_records.get(&product.code).copied().unwrap_or_default(),
         last_success_unix_seconds: tally.last_success.get(&product.code).map_or(0, |at| at.seconds()),
         last_error: unsent.last_error.as_deref().unwrap_or_default().to_owned(),
         dimensions: dimensions(status, index, product, &unsent),
+        in_review_hour_unix_seconds: in_review.map_or(0, |(hour, _)| hour.start().seconds()),
+        in_review_until_unix_seconds: in_review.map_or(0, |(_, until)| until.seconds()),
         endpoint_url: endpoint.map(|endpoint| endpoint.url.clone()).unwrap_or_default(),
         region: endpoint.map(|endpoint| endpoint.region.clone()).unwrap_or_default(),
         bills_nothing: endpoint.is_some_and(|endpoint| !endpoint.may_bill),
@@ -120,8 +130,14 @@ fn dimensions(
         open: text(status.open_units.get(&(index, DimensionIndex(place)))),
         unsent: text(unsent.units.get(&dimension.name)),
         held: text(status.tally.held_units.get(&(product.code.clone(), dimension.name.clone()))),
+        capped_customers: capped(status, index, DimensionIndex(place)),
     };
     (0..).zip(&product.dimensions).map(summary).collect()
+}
+
+/// How many customers have reached AWS's largest quantity in the last sealed hour.
+pub(crate) fn capped(status: &Status, product: ProductIndex, dimension: DimensionIndex) -> u64 {
+    status.capped_customers.get(&(product, dimension)).copied().unwrap_or_default()
 }
 
 /// A product's held records by reason.
@@ -142,19 +158,20 @@ pub(crate) fn set_gauges(agent: &AgentHandle) {
         Some(Doubt::Untold) | None => 0,
     });
     metrics::clock_told(doubt != Some(Doubt::Untold));
-    metrics::sealed_ahead(status.sealed_through.end().since(now));
+    metrics::sealed_ahead(status.watermarks.highest().end().since(now));
     metrics::store_bytes(agent.store.size());
-    if status.sealed_through > Hour::FIRST {
-        metrics::sealed_through(status.sealed_through);
+    let sealed_through = status.watermarks.lowest();
+    if sealed_through > Hour::FIRST {
+        metrics::sealed_through(sealed_through);
     }
-    for (_, product) in agent.catalog.products() {
-        let unsent = agent.unsent.get(&product.code);
+    for (index, product) in agent.catalog.products() {
+        let waiting = Waiting::of(agent, &status, index, product);
+        let unsent = &waiting.unsent;
         metrics::product(&ProductGauges {
             product: product.code.to_string(),
             records_unsent: status.tally.pending_records.get(&product.code).copied().unwrap_or_default(),
-            oldest_unsent: oldest_unsent(&status, &unsent, now),
-            deadline: nearest_deadline(agent.window, &status, &unsent, now)
-                .map(|deadline| deadline.since(now)),
+            oldest_unsent: waiting.since(now),
+            deadline: waiting.nearest_deadline(agent.window, now).map(|deadline| deadline.since(now)),
             unsent_units: unsent.units.iter().map(|(name, units)| (name.to_string(), *units)).collect(),
             held: held(&status, &product.code).collect(),
             last_success: status.tally.last_success.get(&product.code).map(|at| at.seconds()),
@@ -163,21 +180,44 @@ pub(crate) fn set_gauges(agent: &AgentHandle) {
     }
 }
 
-/// Until when AWS takes all that waits: an hour that is over and not sealed counts, too.
-pub(crate) fn nearest_deadline(
-    window: Window,
-    status: &Status,
-    unsent: &Unsent,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let unsealed = status.oldest_open.filter(|hour| hour.end() <= now).map(|hour| window.deadline(hour));
-    [unsent.nearest_deadline, unsealed].into_iter().flatten().min()
+/// What of a product waits: records for AWS, an hour for its seal, suspicious records for a person.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub unsent: Unsent,
+    /// The oldest hour with usage that is not sealed.
+    pub oldest_open: Option<Hour>,
+    /// Until when AWS takes the suspicious records that a person must decide about.
+    pub decide_by: Option<Timestamp>,
+    pub review: Review,
 }
 
-/// Since the end of the oldest hour whose usage AWS does not have: an hour that is over and not sealed counts, too.
-pub(crate) fn oldest_unsent(status: &Status, unsent: &Unsent, now: Timestamp) -> Duration {
-    let hours = [unsent.oldest_hour, status.oldest_open].into_iter().flatten();
-    hours.map(|hour| now.since(hour.end())).max().unwrap_or_default()
+impl Waiting {
+    pub(crate) fn of(agent: &AgentHandle, status: &Status, index: ProductIndex, product: &Product) -> Self {
+        Self {
+            unsent: agent.unsent.get(&product.code),
+            oldest_open: status.oldest_open.get(&index).copied(),
+            decide_by: next_decision(
+                &status.decision_deadlines,
+                &product.code,
+                agent.trusted_clock.best_now(),
+            ),
+            review: Review::of(agent, product),
+        }
+    }
+
+    /// Until when AWS takes all that waits: an hour that is over and not sealed counts, too, once its review has ended.
+    pub(crate) fn nearest_deadline(&self, window: Window, now: Timestamp) -> Option<Timestamp> {
+        let is_late = |hour: &Hour| hour.end() <= now && self.review.of_hour(*hour, now).is_none();
+        let unsealed = self.oldest_open.filter(is_late).map(|hour| window.deadline(hour));
+        [self.unsent.nearest_deadline, unsealed, self.decide_by].into_iter().flatten().min()
+    }
+
+    /// How long the oldest usage waits that AWS does not have: since the end of its hour, sealed or not, or since the end
+    /// of that hour's review.
+    pub(crate) fn since(&self, now: Timestamp) -> Duration {
+        let hours = [self.unsent.oldest_hour, self.oldest_open].into_iter().flatten();
+        hours.map(|hour| now.since(self.review.waits_since(hour))).max().unwrap_or_default()
+    }
 }
 
 /// The summary as JSON: times as RFC 3339, what is not known or does not apply as null.
@@ -199,7 +239,12 @@ pub(crate) fn to_json(summary: &Summary) -> Value {
 }
 
 fn product_to_json(product: &ProductSummary) -> Value {
-    let dimension = |dimension: &DimensionSummary| json!({"name": dimension.name, "open": dimension.open, "unsent": dimension.unsent, "held": dimension.held});
+    let dimension = |dimension: &DimensionSummary| {
+        json!({
+            "name": dimension.name, "open": dimension.open, "unsent": dimension.unsent, "held": dimension.held,
+            "capped_customers": dimension.capped_customers,
+        })
+    };
     json!({
         "code": product.code,
         "identity": product.identity,
@@ -214,6 +259,8 @@ fn product_to_json(product: &ProductSummary) -> Value {
         "records_accepted": product.records_accepted,
         "last_success": time(product.last_success_unix_seconds),
         "last_error": text(&product.last_error),
+        "in_review_hour": time(product.in_review_hour_unix_seconds),
+        "in_review_until": time(product.in_review_until_unix_seconds),
         "dimensions": product.dimensions.iter().map(dimension).collect::<Vec<_>>(),
     })
 }
@@ -234,11 +281,34 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn waiting(oldest_open: Option<&str>, sent_until: Option<&str>, review: u64) -> Waiting {
+        Waiting {
+            unsent: Unsent { nearest_deadline: sent_until.map(at), ..Unsent::default() },
+            oldest_open: oldest_open.map(|hour| Hour::containing(at(hour))),
+            decide_by: None,
+            review: Review::new(Window::AWS, Duration::from_mins(5), Duration::from_hours(review)),
+        }
+    }
+
     fn deadline(oldest_open: Option<&str>, sent_until: Option<&str>, now: &str) -> Option<String> {
-        let oldest_open = oldest_open.map(|hour| Hour::containing(at(hour)));
-        let status = Status { oldest_open, ..Status::default() };
-        let unsent = Unsent { nearest_deadline: sent_until.map(at), ..Unsent::default() };
-        nearest_deadline(Window::AWS, &status, &unsent, at(now)).map(|deadline| deadline.to_string())
+        let waiting = waiting(oldest_open, sent_until, 0);
+        waiting.nearest_deadline(Window::AWS, at(now)).map(|deadline| deadline.to_string())
+    }
+
+    #[test]
+    fn an_hour_in_review_is_late_only_once_that_has_ended() {
+        let waiting = waiting(Some("2026-11-22T10:00:00Z"), None, 3);
+        let told = |now: &str| (waiting.nearest_deadline(Window::AWS, at(now)), waiting.since(at(now)));
+        assert_eq!(told("2026-11-22T14:00:00Z"), (None, Duration::ZERO));
+        let deadline = Some(at("2026-11-23T10:00:00Z"));
+        assert_eq!(told("2026-11-22T14:05:00Z"), (deadline, Duration::from_mins(5)));
+    }
+
+    #[test]
+    fn what_a_person_must_decide_counts_down_beside_what_waits() {
+        let decide_by = Some(at("2026-11-22T12:00:00Z"));
+        let waiting = Waiting { decide_by, ..waiting(None, Some("2026-11-23T05:00:00Z"), 0) };
+        assert_eq!(waiting.nearest_deadline(Window::AWS, at("2026-11-22T11:00:00Z")), decide_by);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Agent {
             version = env!("CARGO_PKG_VERSION"),
             data_dir = %handle.data_dir.display(),
             folder = if handle.is_data_dir_new { "new" } else { "found" },
-            sealed_through = %status.sealed_through,
+            sealed_through = %status.watermarks.lowest(),
             unsent,
             endpoints = endpoints.join(", "),
             "ready"
@@ -205,6 +205,7 @@ impl Agent {
             is_sandbox: credentials == Credentials::Sandbox,
             shows_customers: config.admin.show_customers,
             window: config.submission.window,
+            grace: config.hour.grace,
             limits: limits(config),
             clock,
             trusted_clock: trusted_clock.clone(),
@@ -216,7 +217,8 @@ impl Agent {
         };
         for (_, product) in config.catalog.products() {
             handle.activity.begin(&product.code, started);
-            metrics::announce(&product.code);
+            let dimensions = product.dimensions.iter().map(|dimension| &*dimension.name);
+            metrics::announce(&product.code, dimensions);
         }
         let sealed = sealer::start(committer, SealGate::new(trusted_clock), clock, &workers);
         start_submitters(config, &handle, lanes, &sealed, &workers);

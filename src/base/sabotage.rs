@@ -20,6 +20,8 @@ pub(crate) enum Sabotage {
     DropCarry,
     /// Seals and sends an hour when it has hardly begun (against I7 and I8).
     SendBeforeSeal,
+    /// Lowers what is open and forgets the line in the journal (against I2).
+    ForgetAdjustment,
     /// Believes the clock before AWS has told the time (against I7).
     SealBeforeTold,
 }

@@ -75,12 +75,12 @@ fn parse_time(text: &str) -> Result<EventTime, String> {
     Ok(EventTime { unix_nanos })
 }
 
-fn parse_tag(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_tag(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
     parts.ok_or_else(|| format!("`{text}` is not a tag like team=blue"))
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
     span.filter(|span| !span.is_zero())
         .ok_or_else(|| format!("`{text}` is not a span of time like 30s or 5m"))
@@ -188,7 +188,7 @@ impl Sender {
 }
 
 /// Slow enough for an agent that is full, quick enough for one that restarts.
-fn backoff() -> ExponentialBuilder {
+pub(super) fn backoff() -> ExponentialBuilder {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(2))
@@ -196,7 +196,7 @@ fn backoff() -> ExponentialBuilder {
         .without_max_times()
 }
 
-fn is_worth_repeating(status: &Status, has_ids: bool) -> bool {
+pub(super) fn is_worth_repeating(status: &Status, has_ids: bool) -> bool {
     if is_connection_fault(status) {
         return has_ids;
     }

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{
+    adjustment_list::{AdjustmentJson, AdjustmentPages},
     connect::{Agent, AgentArgs},
     exit::{Exit, Failure},
     format::count,
@@ -12,12 +13,13 @@ use super::{
     record_list::RecordJson,
     record_pages::RecordPages,
 };
-use crate::base::proto::LedgerRecord;
+use crate::base::proto::{Adjustment, LedgerRecord};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Every record of these hours is written, whatever its state, in the order of their numbers; \
-                        without --from and --to, every record of the ledger."
+    after_help = "Every record of these hours is written, whatever its state, in the order of their numbers, and after \
+                        them what persons took from these hours (tallyman adjust); without --from and --to, every \
+                        record of the ledger."
 )]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -41,7 +43,11 @@ pub(super) async fn run(args: &ExportArgs, printer: &mut Printer<'_>) -> Result<
     let request = args.range.hours()?.request(args.range.product.as_deref());
     let default = if printer.is_json() { Format::Jsonl } else { Format::Csv };
     let format = args.format.unwrap_or(default);
-    let mut pages = RecordPages::new(&Agent::connect(&args.agent).await?, request);
+    let agent = Agent::connect(&args.agent).await?;
+    let mut pages = Pages {
+        adjustments: AdjustmentPages::new(&agent, &request),
+        records: RecordPages::new(&agent, request),
+    };
     let mut written = 0;
     let result = write_all(&mut pages, format, &mut written, printer).await;
     printer.end_progress()?;
@@ -57,14 +63,20 @@ pub(super) async fn run(args: &ExportArgs, printer: &mut Printer<'_>) -> Result<
     result.map(|()| Exit::Ok)
 }
 
+/// Records, and after them what persons have taken from open hours.
+struct Pages {
+    records: RecordPages,
+    adjustments: AdjustmentPages,
+}
+
 async fn write_all(
-    pages: &mut RecordPages,
+    pages: &mut Pages,
     format: Format,
     written: &mut u64,
     printer: &mut Printer<'_>,
 ) -> Result<(), Failure> {
     let mut needs_header = format == Format::Csv;
-    while let Some(records) = pages.next().await? {
+    while let Some(records) = pages.records.next().await? {
         let page = records.len() as u64;
         match format {
             Format::Csv => write_rows(records, std::mem::take(&mut needs_header), printer)?,
@@ -77,7 +89,25 @@ async fn write_all(
         *written += page;
         printer.progress(&count(*written, "record"))?;
     }
+    while let Some(adjustments) = pages.adjustments.next().await? {
+        match format {
+            Format::Csv => write_adjustments(adjustments, printer)?,
+            Format::Jsonl => {
+                for adjustment in adjustments {
+                    printer.json(&AdjustmentJson::from(adjustment))?;
+                }
+            }
+        }
+    }
     Ok(())
+}
+
+fn write_adjustments(adjustments: Vec<Adjustment>, printer: &mut Printer<'_>) -> Result<(), Failure> {
+    let mut rows = RecordCsv::default();
+    for adjustment in adjustments {
+        rows.adjustment(adjustment.into())?;
+    }
+    printer.text(&rows.into_text())
 }
 
 fn write_rows(

@@ -50,19 +50,17 @@ struct DecisionArgs {
 
 impl DecisionArgs {
     fn request(self, decision: Decision) -> Result<DecideHeldRequest, Failure> {
-        let decided_by = self.decider()?;
+        let decided_by = decider(self.by.as_deref())?;
         Ok(DecideHeldRequest { ids: self.ids, decision: decision.into(), reason: self.reason, decided_by })
     }
+}
 
-    /// Fails where nobody is named, as in a container, since the name is kept for ever.
-    fn decider(&self) -> Result<String, Failure> {
-        let named = self.by.as_deref().map(str::trim).filter(|name| !name.is_empty());
-        named.map(str::to_owned).ok_or_else(|| {
-            Failure::Usage(
-                "who decides? There is no USER here: add --by NAME, which is kept for ever".to_owned(),
-            )
-        })
-    }
+/// Who decides. Fails where nobody is named, as in a container, since the name is kept for ever.
+pub(super) fn decider(by: Option<&str>) -> Result<String, Failure> {
+    let named = by.map(str::trim).filter(|name| !name.is_empty());
+    named.map(str::to_owned).ok_or_else(|| {
+        Failure::Usage("who decides? There is no USER here: add --by NAME, which is kept for ever".to_owned())
+    })
 }
 
 pub(super) async fn run(args: HeldArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {

@@ -3,6 +3,8 @@
 //! [`parse`] reads the arguments. [`check`] and [`client`] carry out the commands that need no agent in this process.
 //! `run`, `demo` and `sandbox` are carried out by the program, since the command line cannot name what builds an agent.
 
+mod adjust;
+mod adjustment_list;
 mod audit;
 mod bench;
 mod check;
@@ -36,6 +38,7 @@ use std::{ffi::OsString, io::IsTerminal};
 use clap::{Parser, Subcommand, ValueEnum, builder::PossibleValuesParser, builder::TypedValueParser};
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use adjust::AdjustArgs;
 pub(crate) use audit::AuditArgs;
 pub(crate) use bench::BenchArgs;
 pub(crate) use check::{CheckArgs, check, load_config};
@@ -115,6 +118,8 @@ pub(crate) enum ClientCommand {
     Status(StatusArgs),
     /// List what was billed and what is about to be.
     Records(RecordsArgs),
+    /// Take away usage that is not sealed yet: a mistake that must not be billed.
+    Adjust(AdjustArgs),
     /// Write the ledger out for finance, as CSV or JSON lines.
     Export(ExportArgs),
     /// Hold the ledger against AWS's own log, and list what either side lacks.
@@ -174,6 +179,7 @@ async fn dispatch(command: ClientCommand, printer: &mut Printer<'_>) -> Result<E
         ClientCommand::Export(args) => export::run(&args, printer).await,
         ClientCommand::Reconcile(args) => reconcile::run(&args, printer).await,
         ClientCommand::Held(args) => held::run(args, printer).await,
+        ClientCommand::Adjust(args) => adjust::run(args, printer).await,
         ClientCommand::Moves(args) => moves::run(args, printer).await,
         ClientCommand::Customers(args) => customers::run(args, printer).await,
         ClientCommand::Audit(args) => audit::run(&args, printer).await,

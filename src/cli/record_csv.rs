@@ -1,12 +1,18 @@
 //! Records as CSV for spreadsheets, as RFC 4180 has it: a row a record. Text is in quotes, numbers are not.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use super::{exit::Failure, record_list::RecordJson};
+use super::{
+    adjustment_list::AdjustmentJson,
+    exit::Failure,
+    record_list::{AdjustmentNoteJson, DecisionJson, RecordJson},
+};
 use crate::domain::text::{escaped, printable};
 
 /// New columns go to the end, so that those who count columns are not misled. `docs/finance.md` explains each.
-pub(super) const COLUMNS: [&str; 25] = [
+pub(super) const COLUMNS: [&str; 29] = [
     "id",
     "product",
     "customer",
@@ -32,6 +38,10 @@ pub(super) const COLUMNS: [&str; 25] = [
     "origins",
     "allocations",
     "decisions",
+    "kind",
+    "withheld",
+    "adjusted",
+    "adjustments",
 ];
 
 /// Records written as CSV into memory.
@@ -45,6 +55,11 @@ impl RecordCsv {
 
     pub(super) fn row(&mut self, record: RecordJson) -> Result<(), Failure> {
         self.write(&cells(record)?);
+        Ok(())
+    }
+
+    pub(super) fn adjustment(&mut self, adjustment: AdjustmentJson) -> Result<(), Failure> {
+        self.write(&adjustment_cells(adjustment)?);
         Ok(())
     }
 
@@ -85,7 +100,46 @@ fn cells(record: RecordJson) -> Result<[String; COLUMNS.len()], Failure> {
         list(&record.origins)?,
         list(&record.allocations)?,
         list(&record.decisions)?,
+        text(record.kind),
+        record.withheld,
+        sum(&record.adjustments),
+        list(&record.adjustments)?,
     ])
+}
+
+/// What persons have taken from the record's hour in all.
+fn sum(adjustments: &[AdjustmentNoteJson]) -> String {
+    let amounts = adjustments.iter().filter_map(|note| note.amount.parse::<u128>().ok());
+    amounts.fold(0, u128::saturating_add).to_string()
+}
+
+/// What a person has taken from open hours, in the columns that fit; it has none of a record's amounts.
+fn adjustment_cells(adjustment: AdjustmentJson) -> Result<[String; COLUMNS.len()], Failure> {
+    let first = adjustment.hours.first().and_then(|hour| hour.hour.clone()).unwrap_or_default();
+    let decision = DecisionJson {
+        decision: "adjust".to_owned(),
+        reason: adjustment.reason.clone(),
+        by: adjustment.by,
+        client: adjustment.client,
+        at: adjustment.at.clone(),
+        held_for: String::new(),
+    };
+    let known = [
+        ("id", adjustment.number.to_string()),
+        ("product", text(&adjustment.product)),
+        ("customer", text(&adjustment.customer)),
+        ("dimension", text(&adjustment.dimension)),
+        ("hour", text(&first)),
+        ("state", text("adjusted")),
+        ("reason", text(&adjustment.reason)),
+        ("settled", optional(adjustment.at)),
+        ("decisions", list(&[decision])?),
+        ("kind", text(adjustment.kind)),
+        ("adjusted", adjustment.amount),
+        ("adjustments", list(&adjustment.hours)?),
+    ];
+    let mut known: HashMap<&str, String> = known.into();
+    Ok(COLUMNS.map(|column| known.remove(column).unwrap_or_default()))
 }
 
 /// Text in quotes, so that it can be told from numbers, and nothing in it ends the cell.
@@ -142,11 +196,12 @@ const SEPARATORS: [char; 3] = [';', '|', '\t'];
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
 
-    use super::{super::tests::accepted, *};
+    use super::{
+        super::tests::{accepted, adjusted},
+        *,
+    };
     use crate::base::proto::{
         Allocation, DecisionNote, LedgerRecord, RecordState, decide_held_request::Decision,
     };
@@ -173,11 +228,11 @@ mod tests {
     fn a_record_is_a_row_with_stable_columns() {
         let expected = "id,product,customer,account_id,license_arn,customer_identifier,dimension,hour,timestamp,\
                         quantity,state,receipt,presumed,reason,attempts,settled,deadline,usage,carried_in,rounded,\
-                        billed,carried_out,origins,allocations,decisions\r\n\
+                        billed,carried_out,origins,allocations,decisions,kind,withheld,adjusted,adjustments\r\n\
                         7,\"prod\",\"acme\",\"012345678901\",\"\",\"\",\"gb_out\",\"2026-11-22T08:00:00Z\",\
                         \"2026-11-22T08:00:00Z\",1.234,\"accepted\",\"receipt-7\",false,\"\",1,\"2026-11-22T09:06:00Z\",\
                         \"2026-11-23T08:00:00Z\",1234567890,0,0,1234000000,567890,\
-                        \"[{\"\"hour\"\":\"\"2026-11-22T07:00:00Z\"\",\"\"amount\"\":\"\"3\"\"}]\",\"\",\"\"\r\n";
+                        \"[{\"\"hour\"\":\"\"2026-11-22T07:00:00Z\"\",\"\"amount\"\":\"\"3\"\"}]\",\"\",\"\",\"record\",0,0,\"\"\r\n";
         assert_eq!(csv_of(vec![accepted()]), expected);
     }
 
@@ -222,6 +277,28 @@ mod tests {
             receipt: text.to_owned(),
             reason: text.to_owned(),
             ..accepted()
+        }
+    }
+
+    #[test]
+    fn an_adjustment_is_a_row_of_its_own_kind_with_what_was_taken_and_why() {
+        let mut rows = RecordCsv::default();
+        rows.header();
+        rows.adjustment(AdjustmentJson { reason: "=slip".to_owned(), ..adjusted().into() }).unwrap();
+        let text = rows.into_text();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let row: HashMap<String, String> = reader.deserialize().next().unwrap().unwrap();
+        let cell = |column: &str| row[column].as_str();
+        assert_eq!((cell("kind"), cell("id"), cell("state")), ("adjustment", "3", "adjusted"));
+        assert_eq!((cell("hour"), cell("settled")), ("2026-11-22T09:00:00Z", "2026-11-22T10:12:00Z"));
+        assert_eq!((cell("adjusted"), cell("reason")), ("5000000", "'=slip"));
+        let decisions: serde_json::Value = serde_json::from_str(cell("decisions")).unwrap();
+        let who = (&decisions[0]["decision"], &decisions[0]["by"], &decisions[0]["client"]);
+        assert_eq!(who, (&"adjust".into(), &"ann".into(), &"ops".into()));
+        let hours: serde_json::Value = serde_json::from_str(cell("adjustments")).unwrap();
+        assert_eq!(hours[0]["carried"][0]["amount"], "4999993");
+        for column in ["usage", "billed", "quantity", "receipt", "account_id"] {
+            assert_eq!(cell(column), "", "{column}");
         }
     }
 

@@ -10,7 +10,7 @@ use super::{
     output::Printer,
     table::{Table, number, text},
 };
-use crate::base::proto::{Allocation, DecisionNote, LedgerRecord, Origin, RecordState};
+use crate::base::proto::{AdjustmentNote, Allocation, DecisionNote, LedgerRecord, Origin, RecordState};
 
 /// A list of records that is being printed: as JSON at once, as a table when all are there.
 pub(super) struct RecordList {
@@ -72,8 +72,20 @@ impl RecordList {
     }
 }
 
-/// What matters most about a record in its state, for the last column.
+/// What matters most about a record in its state, what stays with it, and what was taken from its hour: for the last
+/// column.
 fn detail(record: &LedgerRecord) -> String {
+    let withheld = Some(&record.withheld).filter(|amount| !matches!(amount.as_str(), "" | "0"));
+    let withheld = withheld.map(|amount| format!("{amount} more base units wait with it"));
+    let taken = record.adjustments.iter().map(|note| {
+        let by = decider(&note.decided_by, &note.client);
+        format!("lowered by {} ({by}: {})", note.amount, note.reason)
+    });
+    let state = Some(of_state(record)).filter(|detail| !detail.is_empty());
+    state.into_iter().chain(withheld).chain(taken).collect::<Vec<_>>().join("; ")
+}
+
+fn of_state(record: &LedgerRecord) -> String {
     match RecordState::try_from(record.state) {
         Ok(RecordState::Pending) => {
             let until = rfc3339(record.deadline_unix_seconds).map(|deadline| format!("until {deadline}"));
@@ -87,8 +99,13 @@ fn detail(record: &LedgerRecord) -> String {
         Ok(RecordState::WrittenOff) => record
             .decisions
             .last()
-            .map(|last| format!("by {}: {}", decider(last), last.reason))
+            .map(|last| format!("by {}: {}", decider(&last.decided_by, &last.client), last.reason))
             .unwrap_or_default(),
+        // Nobody sends it unless a person decides, so it has a time that runs out.
+        Ok(RecordState::Held) if record.reason.starts_with("suspicious") => {
+            let until = rfc3339(record.deadline_unix_seconds).unwrap_or_default();
+            format!("{}; decide until {until}", record.reason)
+        }
         Ok(
             RecordState::Held
             | RecordState::RolledForward
@@ -101,9 +118,8 @@ fn detail(record: &LedgerRecord) -> String {
 }
 
 /// The name that was given, and behind it the client that proved itself.
-fn decider(decision: &DecisionNote) -> String {
-    let DecisionNote { decided_by, client, .. } = decision;
-    if client.is_empty() { decided_by.clone() } else { format!("{decided_by} (client {client})") }
+pub(super) fn decider(decided_by: &str, client: &str) -> String {
+    if client.is_empty() { decided_by.to_owned() } else { format!("{decided_by} (client {client})") }
 }
 
 pub(super) fn state_name(state: i32) -> String {
@@ -119,6 +135,8 @@ pub(super) fn note_more(shown: u64, printer: &mut Printer<'_>) -> Result<(), Fai
 /// A record as JSON. Amounts are text, in base units except `quantity`, which is in AWS's units.
 #[derive(Serialize)]
 pub(super) struct RecordJson {
+    /// Tells it from an adjustment.
+    pub(super) kind: &'static str,
     pub(super) id: u64,
     pub(super) product: String,
     pub(super) customer: String,
@@ -145,6 +163,21 @@ pub(super) struct RecordJson {
     pub(super) rounded: String,
     pub(super) allocations: Vec<AllocationJson>,
     pub(super) decisions: Vec<DecisionJson>,
+    pub(super) withheld: String,
+    pub(super) adjustments: Vec<AdjustmentNoteJson>,
+}
+
+/// What a person took from the record's hour before it was sealed.
+#[derive(Serialize)]
+pub(super) struct AdjustmentNoteJson {
+    pub(super) number: u64,
+    pub(super) amount: String,
+    /// What the client said.
+    pub(super) reason: String,
+    pub(super) by: String,
+    /// The client that proved itself.
+    pub(super) client: Option<String>,
+    pub(super) at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -174,6 +207,7 @@ pub(super) struct OriginJson {
 impl From<LedgerRecord> for RecordJson {
     fn from(record: LedgerRecord) -> Self {
         Self {
+            kind: "record",
             id: record.id,
             product: record.product,
             customer: record.customer,
@@ -200,6 +234,8 @@ impl From<LedgerRecord> for RecordJson {
             rounded: record.rounded,
             allocations: record.allocations.into_iter().map(Into::into).collect(),
             decisions: record.decisions.into_iter().map(Into::into).collect(),
+            withheld: record.withheld,
+            adjustments: record.adjustments.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -219,6 +255,20 @@ impl From<DecisionNote> for DecisionJson {
             client: given(note.client),
             at: rfc3339(note.decided_unix_seconds),
             held_for: note.held_for,
+        }
+    }
+}
+
+impl From<AdjustmentNote> for AdjustmentNoteJson {
+    fn from(note: AdjustmentNote) -> Self {
+        let AdjustmentNote { number, amount, reason, decided_by, decided_unix_seconds, client } = note;
+        Self {
+            number,
+            amount,
+            reason,
+            by: decided_by,
+            client: given(client),
+            at: rfc3339(decided_unix_seconds),
         }
     }
 }
@@ -271,6 +321,26 @@ ID  HOUR                  PRODUCT  CUSTOMER      DIMENSION  QUANTITY  STATE     
     }
 
     #[test]
+    fn a_suspicious_record_says_until_when_to_decide_and_what_waits_with_it() {
+        let suspicious = LedgerRecord {
+            reason: "suspicious: the hour's usage is 51, and hold_above is 50".to_owned(),
+            withheld: "12".to_owned(),
+            adjustments: vec![AdjustmentNote {
+                number: 3,
+                amount: "9".to_owned(),
+                reason: "a slip".to_owned(),
+                decided_by: "ann".to_owned(),
+                ..AdjustmentNote::default()
+            }],
+            ..held()
+        };
+        let (out, _) = list(vec![suspicious], Output::Human);
+        let detail = "suspicious: the hour's usage is 51, and hold_above is 50; decide until 2026-11-23T08:00:00Z; 12 more \
+                      base units wait with it; lowered by 9 (ann: a slip)\n";
+        assert!(out.ends_with(detail), "{out}");
+    }
+
+    #[test]
     fn an_empty_list_says_so_to_people_and_is_empty_for_machines() {
         assert_eq!(list(Vec::new(), Output::Human).0, "no records\n");
         assert_eq!(list(Vec::new(), Output::Json).0, "");
@@ -282,14 +352,14 @@ ID  HOUR                  PRODUCT  CUSTOMER      DIMENSION  QUANTITY  STATE     
         let lines: Vec<serde_json::Value> =
             out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let expected = serde_json::json!({
-            "id": 7, "product": "prod", "customer": "acme", "account_id": "012345678901", "license_arn": null,
+            "kind": "record", "id": 7, "product": "prod", "customer": "acme", "account_id": "012345678901", "license_arn": null,
             "customer_identifier": null, "dimension": "gb_out", "hour": "2026-11-22T08:00:00Z",
             "timestamp": "2026-11-22T08:00:00Z", "quantity": "1.234", "state": "accepted", "usage": "1234567890",
             "carried_in": "0", "billed": "1234000000", "carried_out": "567890", "attempts": 1,
             "deadline": "2026-11-23T08:00:00Z", "next_attempt": null, "receipt": "receipt-7", "presumed": false,
             "reason": null, "settled": "2026-11-22T09:06:00Z",
             "origins": [{"hour": "2026-11-22T07:00:00Z", "amount": "3"}], "rounded": "0", "allocations": [],
-            "decisions": [],
+            "decisions": [], "withheld": "0", "adjustments": [],
         });
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], expected);

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{
+    adjustment_list::{AdjustmentList, AdjustmentPages},
     connect::{Agent, AgentArgs},
     exit::{Exit, Failure},
     output::Printer,
@@ -68,7 +69,8 @@ impl From<State> for RecordState {
 }
 
 pub(super) async fn run(args: &RecordsArgs, printer: &mut Printer<'_>) -> Result<Exit, Failure> {
-    let mut ledger = Agent::connect(&args.agent).await?.ledger();
+    let agent = Agent::connect(&args.agent).await?;
+    let mut ledger = agent.ledger();
     let mut list = RecordList::new();
     let mut request = args.request();
     let mut wanted = args.limit;
@@ -89,8 +91,26 @@ pub(super) async fn run(args: &RecordsArgs, printer: &mut Printer<'_>) -> Result
     list.finish(printer, "no records")?;
     if has_more {
         note_more(args.limit, printer)?;
+    } else if args.state.is_none() {
+        list_adjustments(&agent, args, printer).await?;
     }
     Ok(Exit::Ok)
+}
+
+/// What persons took from the same hours.
+async fn list_adjustments(
+    agent: &Agent,
+    args: &RecordsArgs,
+    printer: &mut Printer<'_>,
+) -> Result<(), Failure> {
+    let mut pages = AdjustmentPages::new(agent, &args.request());
+    let mut list = AdjustmentList::new();
+    while let Some(adjustments) = pages.next().await? {
+        for adjustment in adjustments {
+            list.add(adjustment, printer)?;
+        }
+    }
+    list.finish(printer)
 }
 
 impl RecordsArgs {

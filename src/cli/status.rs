@@ -8,7 +8,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use super::{
     connect::{Agent, AgentArgs},
     exit::{Exit, Failure},
-    format::{ago, count, given, left, moment},
+    format::{ago, count, given, left, moment, rfc3339},
     output::Printer,
     table::{Table, number, text},
 };
@@ -133,6 +133,13 @@ fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
     if let Some(deadline) = moment(product.nearest_deadline_unix_seconds) {
         lines.push(("deadline", format!("{} (AWS takes it until {deadline})", left(deadline, now))));
     }
+    if let Some(until) = moment(product.in_review_until_unix_seconds) {
+        let hour = rfc3339(product.in_review_hour_unix_seconds).unwrap_or_default();
+        let left = left(until, now);
+        lines.push(("in review", format!("until {until} ({left}), the hour {hour}: see `tallyman adjust`")));
+    }
+    let capped = product.dimensions.iter().filter(|dimension| dimension.capped_customers > 0);
+    lines.extend(capped.map(|dimension| ("capped", capped_hour(dimension))));
     if !product.last_error.is_empty() {
         lines.push(("because", product.last_error.clone()));
     }
@@ -151,6 +158,14 @@ fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
     lines
 }
 
+fn capped_hour(dimension: &DimensionSummary) -> String {
+    let customers = count(dimension.capped_customers, "customer");
+    format!(
+        "{}: {customers} reached AWS's largest quantity in the last sealed hour; `tallyman adjust` stops what is above it",
+        dimension.name
+    )
+}
+
 fn unsent(product: &ProductSummary, now: Timestamp) -> String {
     let records = match product.records_unsent {
         0 => "none".to_owned(),
@@ -166,7 +181,7 @@ fn dimension_table(dimensions: &[DimensionSummary]) -> Table {
     let mut table =
         Table::new(&[text("dimension, in base units"), number("open"), number("unsent"), number("held")]);
     for dimension in dimensions {
-        let DimensionSummary { name, open, unsent, held } = dimension.clone();
+        let DimensionSummary { name, open, unsent, held, .. } = dimension.clone();
         table.row([name, open, unsent, held]);
     }
     table
@@ -214,6 +229,27 @@ product prod
     }
 
     #[test]
+    fn an_hour_of_the_largest_quantity_is_told_with_what_stops_the_rest() {
+        let mut summary = summary();
+        summary.products[0].dimensions[0].capped_customers = 2;
+        let page = render(&summary);
+        let expected = "  capped     gb_out: 2 customers reached AWS's largest quantity in the last sealed hour; `tallyman \
+                        adjust` stops what is above it\n";
+        assert!(page.contains(expected), "{page}");
+    }
+
+    #[test]
+    fn an_hour_in_review_says_until_when() {
+        let mut summary = summary();
+        let product = &mut summary.products[0];
+        product.in_review_hour_unix_seconds = product.oldest_unsent_unix_seconds;
+        product.in_review_until_unix_seconds = summary.now_unix_seconds + 7200;
+        let page = render(&summary);
+        let expected = "  in review  until 2026-11-22T12:12:00Z (2h left), the hour 2026-11-22T09:00:00Z: see `tallyman adjust`\n";
+        assert!(page.contains(expected), "{page}");
+    }
+
+    #[test]
     fn a_fresh_agent_and_a_broken_one_say_so() {
         let fresh = render(&Summary {
             accepting: true,
@@ -256,9 +292,10 @@ product prod
                 "oldest_unsent": "2026-11-22T09:00:00Z", "nearest_deadline": "2026-11-23T09:00:00Z",
                 "records_held": 1, "records_accepted": 120, "last_success": "2026-11-22T10:09:00Z",
                 "last_error": "ThrottlingException: slow down",
+                "in_review_hour": null, "in_review_until": null,
                 "dimensions": [
-                    {"name": "gb_out", "open": "12345", "unsent": "98765432109", "held": "0"},
-                    {"name": "requests", "open": "1", "unsent": "0", "held": "17"},
+                    {"name": "gb_out", "open": "12345", "unsent": "98765432109", "held": "0", "capped_customers": 0},
+                    {"name": "requests", "open": "1", "unsent": "0", "held": "17", "capped_customers": 0},
                 ],
             }],
         });

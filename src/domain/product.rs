@@ -1,6 +1,6 @@
 //! What a seller sells: products and their dimensions.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use super::{
     customer::identity::IdentityMode,
@@ -18,6 +18,8 @@ pub struct Product {
     pub open: bool,
     /// Whether every active customer gets a record each hour, a zero one if it used nothing.
     pub zero_records: bool,
+    /// How long an hour waits, after its grace, for people to look at it before it is sealed.
+    pub review: Duration,
     pub dimensions: Vec<Dimension>,
 }
 
@@ -37,6 +39,18 @@ pub struct Dimension {
     pub rounding: Rounding,
     /// Whether usage is split by tags (AWS: vendor-metered tagging).
     pub tags: bool,
+    pub limits: QuantityLimits,
+}
+
+/// What a dimension's seller takes for a mistake. None of it by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuantityLimits {
+    /// An event above it is rejected, in base units.
+    pub max_event_quantity: Option<u64>,
+    /// An hour with more is held before it is sent, in base units.
+    pub hold_above: Option<u64>,
+    /// As is an hour with more than so many times the highest usual one.
+    pub hold_above_usual: Option<u64>,
 }
 
 /// How the events of an hour become one amount.
@@ -171,6 +185,7 @@ mod tests {
             former: None,
             open: true,
             zero_records: true,
+            review: Duration::ZERO,
             dimensions: Vec::new(),
         }
     }

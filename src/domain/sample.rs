@@ -1,8 +1,10 @@
 //! What tests of several layers bill: a product with a dimension of each kind.
 
+use std::time::Duration;
+
 use super::{
     customer::identity::IdentityMode,
-    product::{Aggregate, Dimension, Product},
+    product::{Aggregate, Dimension, Product, QuantityLimits},
     usage::quantity::{Rounding, Unit},
 };
 
@@ -14,6 +16,7 @@ pub(crate) fn product(code: &str, open: bool) -> Product {
         unit: Unit::default(),
         rounding: Rounding::Down,
         tags: name == "gb",
+        limits: QuantityLimits::default(),
     };
     Product {
         code: code.into(),
@@ -21,6 +24,7 @@ pub(crate) fn product(code: &str, open: bool) -> Product {
         former: None,
         open,
         zero_records: true,
+        review: Duration::ZERO,
         dimensions: vec![
             dimension("requests", Aggregate::Sum),
             dimension("calls", Aggregate::Count),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    billing::{Billing, RunningTotals},
+    billing::{Billing, CappedCustomers, DecisionDeadlines, RunningTotals},
     counting::{
         CountError, Counting,
         request::{CountRequest, Counted},
@@ -25,6 +25,7 @@ use super::{
     customers::CustomerDirectory,
     open_error::OpenError,
     rules::Rules,
+    watermark::Watermarks,
     write_txn::WriteTxn,
 };
 
@@ -37,15 +38,20 @@ pub struct EngineState {
 /// The state at a glance, as of the last write.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    pub sealed_through: Hour,
+    /// Up to which hour everything is sealed, and what of the products whose hours wait for a review.
+    pub(crate) watermarks: Watermarks,
     /// When an hour or a closing customer is sealed, or a record of a customer without a subscription tried again.
     pub next_due: Timestamp,
     pub open_buckets: usize,
-    /// The oldest hour with usage that is not sealed.
-    pub oldest_open: Option<Hour>,
+    /// The oldest hour of each product with usage that is not sealed.
+    pub oldest_open: BTreeMap<ProductIndex, Hour>,
     /// The open amounts, in base units.
     pub open_units: BTreeMap<(ProductIndex, DimensionIndex), u128>,
     pub tally: RunningTotals,
+    /// By when persons must have decided about suspicious records.
+    pub(crate) decision_deadlines: Arc<DecisionDeadlines>,
+    /// How many customers have reached AWS's largest quantity in the last sealed hour.
+    pub(crate) capped_customers: CappedCustomers,
 }
 
 impl EngineState {
@@ -69,7 +75,7 @@ impl EngineState {
 
     /// Counts a request's usage, in the hours that billing has left open.
     pub fn count(&mut self, request: &CountRequest, txn: &mut WriteTxn<'_>) -> Result<Counted, CountError> {
-        self.counting.count(request, self.billing.watermark(), txn)
+        self.counting.count(request, self.billing.watermarks(), txn)
     }
 
     /// Drops some of what has expired by `now`; says whether there is more. Housekeeping that fails stops nothing.
@@ -95,12 +101,14 @@ impl EngineState {
 
     pub(crate) fn status(&self) -> Status {
         Status {
-            sealed_through: self.billing.watermark().0,
+            watermarks: self.billing.watermarks().clone(),
             next_due: self.billing.next_seal().min(self.billing.next_slow_retry()),
             open_buckets: self.counting.open_buckets(),
             oldest_open: self.counting.oldest_open(),
             open_units: self.counting.open_units().clone(),
             tally: self.billing.tally().clone(),
+            decision_deadlines: self.billing.decision_deadlines(),
+            capped_customers: self.billing.capped_customers(),
         }
     }
 }

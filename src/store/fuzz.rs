@@ -6,6 +6,7 @@ use super::{
     key::BucketKey,
     table::Table,
     tables::{
+        adjustments::{AdjustedBuckets, AdjustedKey, AdjustmentIds, Adjustments},
         buckets::Buckets,
         customers::CustomerRows,
         decisions::Decisions,
@@ -19,20 +20,23 @@ use super::{
         producers::{NamedProducerRows, Producer, ProducerKey, ProducerRows},
         product_identities::ProductIdentity,
         records::Records,
-        sealing::SealingState,
+        sealing::{SealingOf, SealingState},
         subjects::SubjectRows,
         tagged::{TaggedKey, TaggedRows},
+        usual_hours::UsualHoursRows,
     },
     value::Value,
 };
 use crate::domain::{
     billing::{
+        adjustment::{Adjustment, Taken, Wanted},
         hour_tally::HourTally,
         journal::{Digest, JournalEvent, JournalLine},
         record::{
             Allocation, Amounts, Decided, Decision, DecisionKind, Delivery, HoldReason, Outcome, Record,
             RecordId, Settled,
         },
+        usual::UsualHours,
     },
     customer::{
         identity::Identity,
@@ -42,7 +46,7 @@ use crate::domain::{
     destination::AllowedMove,
     time::{Hour, Timestamp, UnixNanos},
     usage::{
-        bucket::{Bucket, Usage},
+        bucket::{Bucket, Carry, Lowered, Usage},
         quantity::Quantity,
         tags::{self, TagSet},
     },
@@ -73,6 +77,11 @@ pub(crate) fn key(data: &[u8]) -> bool {
         b'd' => is_only_way::<DestinationRows>(key),
         b'v' => is_only_way::<AllowedMoves>(key),
         b'V' => is_only_way::<PendingMoves>(key),
+        b'U' => is_only_way::<UsualHoursRows>(key),
+        b'W' => is_only_way::<SealingOf>(key),
+        b'A' => is_only_way::<Adjustments>(key),
+        b'i' => is_only_way::<AdjustmentIds>(key),
+        b'u' => is_only_way::<AdjustedBuckets>(key),
         _ => false,
     }
 }
@@ -109,6 +118,8 @@ pub(crate) fn value(data: &[u8]) -> bool {
         b'e' => is_kept::<()>(bytes),
         b'v' => is_kept::<AllowedMove>(bytes),
         b'g' => is_kept::<DigestBlock>(bytes),
+        b'U' => is_kept::<UsualHours>(bytes),
+        b'A' => is_kept::<Adjustment>(bytes),
         _ => false,
     }
 }
@@ -152,6 +163,11 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
         seed::<DestinationRows>(b'd', "prod"),
         seed::<AllowedMoves>(b'v', 7),
         seed::<PendingMoves>(b'V', "prod"),
+        seed::<UsualHoursRows>(b'U', bucket.series()),
+        seed::<SealingOf>(b'W', "prod"),
+        seed::<Adjustments>(b'A', 7),
+        seed::<AdjustmentIds>(b'i', "adjust-1"),
+        seed::<AdjustedBuckets>(b'u', AdjustedKey { bucket, number: 7 }),
     ]
 }
 
@@ -198,6 +214,17 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'D', &decided_by_client()),
         seed(b'b', &bucket(Usage::Latest { at: UnixNanos::new(1_793_620_800_123_456_789), level: 7 })),
         seed(b'c', &customer_that_changed()),
+        seed(b's', &withholding()),
+        seed(b'A', &adjustment(None, None)),
+        seed(b'A', &adjustment(Some(Hour::from_index(497_999)), Some(tags()))),
+        seed(b'l', &line(JournalEvent::Adjusted { number: 7, row: Digest([5; 32]) })),
+        seed(
+            b'U',
+            &UsualHours {
+                first: Hour::from_index(498_000),
+                days: vec![(20_750, 7), (20_751, u128::MAX / 3)],
+            },
+        ),
     ]);
     seeds
 }
@@ -277,7 +304,17 @@ fn outcomes() -> [Outcome; 6] {
 }
 
 fn settled(outcome: Outcome) -> Settled {
-    Settled { record: sample(), attempts: 2, outcome, at: Timestamp::from_millis(1_793_620_800_123) }
+    let at = Timestamp::from_millis(1_793_620_800_123);
+    Settled { record: sample(), attempts: 2, outcome, at, withheld: Carry::default() }
+}
+
+/// Held at its seal, with more than AWS takes at a time.
+fn withholding() -> Settled {
+    let mut withheld = Carry { origins: bucket(Usage::Sum(0)).carried, ..Carry::default() };
+    withheld.tagged.add(&tags(), 7);
+    let outcome =
+        Outcome::Held { reason: HoldReason::NotBillable, detail: "used after the last hour".into() };
+    Settled { withheld, ..settled(outcome) }
 }
 
 fn decided() -> Decided {
@@ -326,6 +363,26 @@ fn customer_that_changed() -> CustomerState {
         replaced: vec![Replaced { identity, start, until: Hour::from_index(498_000) }],
         doubtful: Some(Hour::from_index(498_001)),
         ..CustomerState::new(sample().identity, since, Hour::from_index(497_000))
+    }
+}
+
+fn adjustment(hour: Option<Hour>, tags: Option<TagSet>) -> Adjustment {
+    let mut lowered = Lowered { usage: 5, carried: bucket(Usage::Sum(0)).carried, ..Lowered::default() };
+    if let Some(tags) = &tags {
+        lowered.tagged.add(tags, 3);
+    }
+    Adjustment {
+        number: 7,
+        id: "adjust-1".into(),
+        product: "prod".to_owned(),
+        customer: "acme".to_owned(),
+        dimension: "gb".to_owned(),
+        wanted: Wanted { minus: lowered.total(), hour, tags },
+        taken: vec![Taken { hour: Hour::from_index(498_000), lowered }],
+        reason: "a slip".into(),
+        by: "me".into(),
+        client: "ops".into(),
+        at: Timestamp::from_seconds(1_793_620_800),
     }
 }
 

@@ -36,13 +36,15 @@ pub enum TableId {
     Customers,
     /// Digests of the messages that streams' producers have sent.
     MessageDigests,
+    /// The usual hours of customers and dimensions, where an unusual one is held.
+    UsualHours,
 }
 
 impl TableId {
     /// The table whose rows change with nearly every commit: a store does well to write them late.
     pub(super) const CHANGES_MOST: Self = Self::Buckets;
 
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Buckets,
         Self::Tagged,
@@ -59,6 +61,7 @@ impl TableId {
         Self::Outstanding,
         Self::Customers,
         Self::MessageDigests,
+        Self::UsualHours,
     ];
 
     /// The name on disk. Two are older than the words that the code has now.
@@ -80,6 +83,7 @@ impl TableId {
             Self::Outstanding => "outstanding",
             Self::Customers => "roster",
             Self::MessageDigests => "message_digests",
+            Self::UsualHours => "usual_hours",
         }
     }
 }

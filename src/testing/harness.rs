@@ -68,7 +68,7 @@ impl Harness {
     }
 
     pub(crate) fn seal_step(&mut self) -> SealProgress {
-        self.write(|state, txn| state.billing.seal_step(txn.now, &mut state.counting, txn))
+        self.write(|state, txn| state.billing.seal_step(txn.now, &mut state.counting, txn).unwrap())
     }
 
     pub(crate) fn seal_all(&mut self) {

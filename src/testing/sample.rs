@@ -13,7 +13,7 @@ use crate::{
             identity::{Identity, IdentityMode},
             state::CustomerState,
         },
-        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
         time::{Hour, Timestamp},
         usage::{
             bucket::Usage,
@@ -38,6 +38,7 @@ pub(crate) fn rules(missed: MissedPolicy) -> Rules {
         unit: Unit::new(NonZeroU64::new(unit).unwrap(), 0).unwrap(),
         rounding: Rounding::Down,
         tags: name == "gb",
+        limits: QuantityLimits::default(),
     };
     let product = Product {
         code: "prod".into(),
@@ -45,6 +46,7 @@ pub(crate) fn rules(missed: MissedPolicy) -> Rules {
         former: None,
         open: true,
         zero_records: true,
+        review: Duration::ZERO,
         dimensions: vec![
             dimension("requests", Aggregate::Sum, 1),
             dimension("gb", Aggregate::Sum, 1000),

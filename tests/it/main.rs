@@ -26,6 +26,7 @@ mod ingest;
 mod layers;
 mod licenses;
 mod lifecycle;
+mod mistakes;
 mod moves;
 mod pace;
 mod peers;

@@ -31,6 +31,8 @@ pub(super) enum HourState {
     Missed,
     /// The hour is over, and takes no more events once it is sealed.
     Closing,
+    /// The hour is over, and is not sealed yet so that people can look at it.
+    InReview,
     /// The hour is under way.
     Open,
     /// AWS has accepted it all.
@@ -44,11 +46,12 @@ pub(super) enum HourState {
 }
 
 impl HourState {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Held,
         Self::Waiting,
         Self::Missed,
         Self::Closing,
+        Self::InReview,
         Self::Open,
         Self::Accepted,
         Self::Decided,
@@ -63,6 +66,7 @@ impl HourState {
             Self::Waiting => "waiting",
             Self::Missed => "missed",
             Self::Closing => "closing",
+            Self::InReview => "in_review",
             Self::Open => "open",
             Self::Accepted => "accepted",
             Self::Decided => "decided",
@@ -78,6 +82,7 @@ impl HourState {
             Self::Waiting => "sealed, not sent yet",
             Self::Missed => "missed, billed later",
             Self::Closing => "over, not sealed yet",
+            Self::InReview => "over, in review",
             Self::Open => "open",
             Self::Accepted => "accepted by AWS",
             Self::Decided => "decided by a person",
@@ -86,9 +91,23 @@ impl HourState {
         }
     }
 
-    fn of(hour: Hour, sealed_through: Hour, now: Timestamp, tally: Option<&HourTally>) -> Self {
-        if hour > sealed_through {
-            return if hour.end() <= now { Self::Closing } else { Self::Open };
+    fn of(
+        hour: Hour,
+        is_sealed: bool,
+        is_in_review: bool,
+        now: Timestamp,
+        tally: Option<&HourTally>,
+    ) -> Self {
+        let is_over = hour.end() <= now;
+        // Products that have sealed it may have something for a person, also while others wait.
+        let is_held = tally.is_some_and(|tally| tally.held > 0);
+        let has_news = is_sealed || (is_over && is_held);
+        if !has_news {
+            return match (is_over, is_in_review) {
+                (false, _) => Self::Open,
+                (true, false) => Self::Closing,
+                (true, true) => Self::InReview,
+            };
         }
         let Some(tally) = tally else { return Self::Unknown };
         match tally {
@@ -103,12 +122,22 @@ impl HourState {
 }
 
 /// The hours up to the one that `now` is in, oldest first.
-pub(super) fn of(tallies: &BTreeMap<Hour, HourTally>, sealed_through: Hour, now: Timestamp) -> Vec<HourLine> {
+pub(super) fn of(
+    tallies: &BTreeMap<Hour, HourTally>,
+    sealed_through: Hour,
+    now: Timestamp,
+    is_in_review: impl Fn(Hour) -> bool,
+) -> Vec<HourLine> {
     let last = Hour::containing(now).index();
     let hours = last.saturating_sub(HOURS - 1)..=last;
     let line = |hour| {
         let tally = tallies.get(&hour).copied();
-        HourLine { hour, state: HourState::of(hour, sealed_through, now, tally.as_ref()), tally }
+        let is_sealed = hour <= sealed_through;
+        HourLine {
+            hour,
+            state: HourState::of(hour, is_sealed, is_in_review(hour), now, tally.as_ref()),
+            tally,
+        }
     };
     hours.map(Hour::from_index).map(line).collect()
 }
@@ -156,7 +185,7 @@ mod tests {
         let now = "2026-11-22T12:10:00Z".parse().unwrap();
         let hour = Hour::containing(now);
         for (tally, expected) in states {
-            let state = HourState::of(hour.previous(), hour.previous(), now, tally.as_ref());
+            let state = HourState::of(hour.previous(), true, false, now, tally.as_ref());
             assert_eq!(state.name(), expected, "{tally:?}");
         }
     }
@@ -167,12 +196,15 @@ mod tests {
         let sealed = Hour::containing("2026-11-22T10:30:00Z".parse().unwrap());
         let accepted = HourTally { accepted: 7, ..NONE };
         let tallies = [(sealed, accepted), (sealed.next(), accepted)].into();
-        let lines = of(&tallies, sealed, now);
+        let lines = of(&tallies, sealed, now, |_| false);
         assert_eq!(lines.len(), 48);
         assert_eq!(lines[0].hour.to_string(), "2026-11-20T13:00:00Z");
         let last: Vec<_> = lines[44..].iter().map(|line| line.state.name()).collect();
         assert_eq!(last, ["unknown", "accepted", "closing", "open"]);
-        assert_eq!(of(&tallies, sealed, Timestamp::from_seconds(0)).len(), 1);
+        assert_eq!(of(&tallies, sealed, Timestamp::from_seconds(0), |_| false).len(), 1);
+        let in_review = of(&tallies, sealed, now, |_| true);
+        let last: Vec<_> = in_review[44..].iter().map(|line| line.state.name()).collect();
+        assert_eq!(last, ["unknown", "accepted", "in_review", "open"]);
     }
 
     #[test]

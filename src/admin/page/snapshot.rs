@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     api::{
         agent_handle::AgentHandle,
-        summary::{self, summary},
+        review::Review,
+        summary::{self, Waiting, summary},
     },
     base::proto::Summary,
     domain::{
@@ -16,7 +17,7 @@ use crate::{
             record::{HoldReason, Outcome, Record, RecordId, Settled},
         },
         clock_guard::Doubt,
-        product::Product,
+        product::{DimensionIndex, Product, ProductIndex},
         time::{Hour, Timestamp},
     },
     engine::{
@@ -102,7 +103,7 @@ impl Snapshot {
         let products: Vec<_> = agent
             .catalog
             .products()
-            .map(|(_, product)| product_facts(agent, &status, product, now))
+            .map(|(index, product)| product_facts(agent, &status, (index, product), now))
             .collect();
         let (read, unread) = match read {
             Ok(read) => (read, None),
@@ -116,8 +117,10 @@ impl Snapshot {
             phase: agent.lifecycle.get(),
             summary: summary(agent),
             is_untold: agent.trusted_clock.doubt() == Some(Doubt::Untold),
-            sealed_through: status.sealed_through,
-            hours: hour_strip::of(&read.hours, status.sealed_through, now),
+            sealed_through: status.watermarks.lowest(),
+            hours: hour_strip::of(&read.hours, status.watermarks.lowest(), now, |hour| {
+                is_in_review(agent, hour, now)
+            }),
             held: held_lines(&read.held, held),
             products,
             samples: agent.activity.samples(),
@@ -147,16 +150,38 @@ impl Snapshot {
     }
 }
 
-fn product_facts(agent: &AgentHandle, status: &Status, product: &Product, now: Timestamp) -> ProductFacts {
-    let unsent = agent.unsent.get(&product.code);
+fn product_facts(
+    agent: &AgentHandle,
+    status: &Status,
+    (index, product): (ProductIndex, &Product),
+    now: Timestamp,
+) -> ProductFacts {
+    let waiting = Waiting::of(agent, status, index, product);
     ProductFacts {
         code: product.code.clone(),
-        deadline: summary::nearest_deadline(agent.window, status, &unsent, now),
-        waits: summary::oldest_unsent(status, &unsent, now),
+        deadline: waiting.nearest_deadline(agent.window, now),
+        waits: waiting.since(now),
         unsent: status.tally.pending_records.get(&product.code).copied().unwrap_or_default(),
         held: summary::held(status, &product.code).filter(|(_, count)| *count > 0).collect(),
+        decide_by: waiting.decide_by,
+        capped: capped(status, index, product),
         last_answer: agent.unsent.last_answer(&product.code),
     }
+}
+
+/// How many customers have reached AWS's largest quantity in the last sealed hour, by dimension.
+fn capped(status: &Status, index: ProductIndex, product: &Product) -> Vec<(Arc<str>, u64)> {
+    let dimensions = (0..).map(DimensionIndex).zip(&product.dimensions);
+    dimensions
+        .map(|(place, dimension)| (dimension.name.clone(), summary::capped(status, index, place)))
+        .filter(|(_, customers)| *customers > 0)
+        .collect()
+}
+
+/// Whether an hour of some product waits for people to look at it.
+fn is_in_review(agent: &AgentHandle, hour: Hour, now: Timestamp) -> bool {
+    let mut products = agent.catalog.products();
+    products.any(|(_, product)| Review::of(agent, product).of_hour(hour, now).is_some())
 }
 
 /// What is read from the store.
@@ -190,7 +215,7 @@ pub(super) fn held_lines(records: &[Settled], total: u64) -> Held {
     let mut lines: BTreeMap<(Arc<str>, HoldReason, Arc<str>), HeldLine> = BTreeMap::new();
     for settled in records {
         let Outcome::Held { reason, .. } = settled.outcome else { continue };
-        let Record { product, dimension, hour, amounts, .. } = &settled.record;
+        let Record { product, dimension, hour, .. } = &settled.record;
         let line = lines.entry((product.clone(), reason, dimension.clone())).or_insert_with(|| HeldLine {
             product: product.clone(),
             dimension: dimension.clone(),
@@ -200,7 +225,7 @@ pub(super) fn held_lines(records: &[Settled], total: u64) -> Held {
             oldest: *hour,
         });
         line.records += 1;
-        line.units = line.units.saturating_add(amounts.billed);
+        line.units = line.units.saturating_add(settled.amount());
         line.oldest = line.oldest.min(*hour);
     }
     let not_looked_at = total.saturating_sub(records.len() as u64);

@@ -14,6 +14,7 @@ use crate::{
             record::{HoldReason, Outcome, RecordId, Settled, tests::sample},
         },
         time::{Hour, Timestamp},
+        usage::bucket::Carry,
     },
     engine::{
         health::{Health, Level, ProductFacts},
@@ -44,6 +45,7 @@ fn healthy() -> Snapshot {
         open: "2718281828".to_owned(),
         unsent: "0".to_owned(),
         held: "0".to_owned(),
+        capped_customers: 0,
     };
     let product = ProductSummary {
         code: "prod".to_owned(),
@@ -70,9 +72,11 @@ fn healthy() -> Snapshot {
             waits: Duration::ZERO,
             unsent: 0,
             held: Vec::new(),
+            decide_by: None,
+            capped: Vec::new(),
             last_answer: Some(answer(Said::Answered { accepted: 25 })),
         }],
-        hours: hour_strip::of(&tallies, sealed_through, now),
+        hours: hour_strip::of(&tallies, sealed_through, now, |_| false),
         held: Held::default(),
         samples: vec![Sample { accepted: 240, refused: 0 }; 149],
         customers: None,
@@ -253,7 +257,8 @@ fn what_is_held_is_shown_with_its_amount_and_what_to_type() {
         let mut record = sample(id);
         record.dimension = dimension.into();
         record.amounts.billed = 5000;
-        Settled { record, attempts: 1, outcome: Outcome::Held { reason, detail: "acme".into() }, at: at(NOW) }
+        let outcome = Outcome::Held { reason, detail: "acme".into() };
+        Settled { record, attempts: 1, outcome, at: at(NOW), withheld: Carry::default() }
     };
     let records = [
         settled(1, "gb_out", HoldReason::Refused),

@@ -94,9 +94,12 @@ pub(super) fn title(problem: &Problem<'_>) -> String {
             };
             format!("{product} {what}")
         }
-        Problem::Held { product, reason, records: number } => {
+        Problem::Held { product, reason, records: number, .. } => {
             let are = if *number == 1 { "is" } else { "are" };
             format!("{} of {product} {are} held as {}", records(*number), reason.name())
+        }
+        Problem::Capped { product, dimension, .. } => {
+            format!("An hour of {dimension} of {product} has reached AWS's largest quantity")
         }
     }
 }
@@ -120,7 +123,19 @@ pub(super) fn explanation(problem: &Problem<'_>, now: Timestamp) -> String {
                 [obstacle.and_then(obstacle_sentence), deadline.map(|at| deadline_sentence(at, now))];
             sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
         }
-        Problem::Held { reason, .. } => held_sentence(*reason).to_owned(),
+        Problem::Held { reason, decide_by, .. } => {
+            let deadline = decide_by.map(|at| decide_sentence(at, now));
+            [Some(held_sentence(*reason).to_owned()), deadline]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        Problem::Capped { customers, .. } => format!(
+            "The last sealed hour of {} did. What is above it is billed with the next hours, until nothing is left. If it \
+             is a mistake, take it away: AWS takes nothing back.",
+            count(*customers, "customer")
+        ),
     }
 }
 
@@ -140,6 +155,15 @@ fn obstacle_sentence(said: &Said) -> Option<String> {
 fn deadline_sentence(deadline: Timestamp, now: Timestamp) -> String {
     let left = deadline.since(now);
     format!("AWS takes what waits until {}, {} from now.", clock_time(deadline, now), span(left))
+}
+
+fn decide_sentence(deadline: Timestamp, now: Timestamp) -> String {
+    let left = deadline.since(now);
+    format!(
+        "AWS takes the first of it until {}, {} from now; after that it can only be carried into a later hour.",
+        clock_time(deadline, now),
+        span(left)
+    )
 }
 
 const fn held_sentence(reason: HoldReason) -> &'static str {
@@ -170,6 +194,10 @@ const fn held_sentence(reason: HoldReason) -> &'static str {
         }
         HoldReason::OutcomeUnknown => {
             "AWS may have billed it. Compare with CloudTrail first; if it was billed, write it off, else carry."
+        }
+        HoldReason::Suspicious => {
+            "More was used than the configuration takes for possible, and nothing of it was sent. Retry sends it; if it \
+             is a mistake, write it off."
         }
     }
 }

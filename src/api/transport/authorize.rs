@@ -121,7 +121,10 @@ fn sufficient_roles(path: &str) -> &'static [Role] {
         ("UsageService", _) => &[Role::Meter],
         ("CustomerService", "GetCustomer" | "ListCustomers") => &[Role::Customers, Role::Read],
         ("CustomerService", _) => &[Role::Customers],
-        ("LedgerService", "GetSummary" | "ListRecords" | "ListHeld" | "ListMoves" | "Audit") => &[Role::Read],
+        (
+            "LedgerService",
+            "GetSummary" | "ListRecords" | "ListHeld" | "ListAdjustments" | "ListMoves" | "Audit",
+        ) => &[Role::Read],
         ("LedgerService", _) => &[Role::Decide],
         _ => &[],
     }
@@ -189,7 +192,7 @@ mod tests {
     };
 
     /// Each call, and the roles of which one is enough for it.
-    const CALLS: [(&str, &[&str]); 13] = [
+    const CALLS: [(&str, &[&str]); 15] = [
         ("/tallyman.v1.UsageService/Record", &["meter"]),
         ("/tallyman.v1.UsageService/RecordStream", &["meter"]),
         ("/tallyman.v1.CustomerService/PutCustomer", &["customers"]),
@@ -199,7 +202,9 @@ mod tests {
         ("/tallyman.v1.LedgerService/GetSummary", &["read"]),
         ("/tallyman.v1.LedgerService/ListRecords", &["read"]),
         ("/tallyman.v1.LedgerService/ListHeld", &["read"]),
+        ("/tallyman.v1.LedgerService/ListAdjustments", &["read"]),
         ("/tallyman.v1.LedgerService/DecideHeld", &["decide"]),
+        ("/tallyman.v1.LedgerService/Adjust", &["decide"]),
         ("/tallyman.v1.LedgerService/Audit", &["read"]),
         ("/tallyman.v1.LedgerService/AllowMove", &["decide"]),
         ("/tallyman.v1.LedgerService/ListMoves", &["read"]),

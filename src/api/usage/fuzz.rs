@@ -24,7 +24,7 @@ use crate::{
     engine::{
         counting::request::{CountRequest, UsageEntry},
         customers::{Customer, CustomerTable},
-        watermark::Watermark,
+        watermark::Watermarks,
     },
 };
 
@@ -106,7 +106,7 @@ fn counted(catalog: &Catalog, message: &Message<'_>, events: &[UsageEvent]) {
         catalog,
         customers: &customers(),
         range,
-        watermark: Watermark(Hour::FIRST),
+        watermarks: &Watermarks::all(Hour::FIRST),
         now: UnixNanos::new(NOW).timestamp(),
         hasher: Hasher::new(7),
         permission: None,

@@ -36,7 +36,6 @@ use crate::{
         committer::CommitError,
         counting::request::{CountRequest, Counted},
         lifecycle::Phase,
-        watermark::Watermark,
     },
 };
 
@@ -124,12 +123,12 @@ impl Ingest {
 
     fn fold(&self, client: Option<&Client>, message: &Message<'_>) -> Result<FoldedRequest, Malformed> {
         let customers = self.agent.committer.customers().read();
-        let now = self.agent.trusted_clock.best_nanos();
+        let (now, watermarks) = (self.agent.trusted_clock.best_nanos(), self.agent.committer.watermarks());
         let context = ValidationContext {
             catalog: &self.agent.catalog,
             customers: &customers,
             range: self.bounds.around(now),
-            watermark: Watermark(self.agent.committer.sealed_through()),
+            watermarks: &watermarks,
             now: now.timestamp(),
             hasher: self.hasher,
             permission: client.map(|client| &client.permission),

@@ -15,7 +15,7 @@ use crate::{
             buckets::Buckets,
             meta::AggregateRows,
             product_identities::{ProductIdentities, ProductIdentity},
-            sealing::Sealing,
+            sealing::SealingOf,
         },
     },
 };
@@ -33,12 +33,12 @@ pub(super) struct Continuity {
 
 /// Refuses what would bill twice, bill nonsense, or never bill; then writes down what this configuration says.
 pub(super) fn check(store: &dyn Store, config: &Config, now: Timestamp) -> Result<Continuity, OpenError> {
-    let watermark = store.find(Sealing, ())?.map_or(Hour::FIRST, |state| state.watermark);
     let (mut batch, mut products, mut moves) = (Batch::default(), Vec::new(), Vec::new());
     for ((_, product), connection) in config.catalog.products().zip(&config.connections) {
         let place = destination::Place { product, connection, data_dir: &config.agent.data_dir };
         moves.extend(destination::check(store, place, &mut batch)?);
         check_aggregates(store, product, &mut batch)?;
+        let watermark = SealingOf::watermark(store, &product.code)?;
         let former = check_identity(store, product, now, watermark, &mut batch)?;
         products.push(Product { former, ..product.clone() });
     }

@@ -164,6 +164,25 @@ impl<'a> Key<'_, 'a> {
         value
     }
 
+    /// A whole number that may be left out.
+    pub(super) fn optional_integer<T>(self, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: Copy + PartialOrd + Display + FromStr + TryFrom<i64> + TryInto<i64>,
+    {
+        let (least, most) = (range.start(), range.end());
+        self.describe(&format!("whole number, {least} to {most}"), None);
+        let number = match self.section.take(self.name)? {
+            Value::Integer(number) => T::try_from(number).ok(),
+            other => self.parse_variable(&other),
+        };
+        let Some(number) = number.filter(|number| range.contains(number)) else {
+            self.fault(&format!("must be a whole number from {least} to {most}"));
+            return None;
+        };
+        self.section.set_effective(self.name, number.try_into().unwrap_or(i64::MAX));
+        Some(number)
+    }
+
     /// A share, from 0 to 1.
     pub(super) fn ratio(self, default: f64) -> f64 {
         self.describe_value("number, 0 to 1", default);

@@ -14,7 +14,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub(crate) use agent::{SpanFate, spans};
 pub(crate) use agent::{clock_skew, clock_told, disk, sealed_ahead, store_bytes, store_failed};
 pub(crate) use events::{EventCounters, committed, refused, unknown_product_rejected};
-pub(crate) use records::{ProductGauges, announce, product, result_of, sealed_through, settled, submitted};
+pub(crate) use records::{
+    ProductGauges, announce, product, quantity_capped, result_of, sealed_through, settled, submitted,
+};
 pub(crate) use streams::{stream_refused, stream_repeated};
 pub(crate) use transport::{
     CloseReason, certificate_expires, connection_closed, connections, credentials_loaded, credentials_stale,

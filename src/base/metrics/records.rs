@@ -19,6 +19,7 @@ const DEADLINE: &str = "tallyman_deadline_seconds";
 const UNSENT_UNITS: &str = "tallyman_unsent_units";
 const RECORDS_HELD: &str = "tallyman_records_held";
 const RECORDS_SETTLED: &str = "tallyman_records_settled_total";
+const QUANTITY_CAPPED: &str = "tallyman_quantity_capped_total";
 const SUBMISSIONS: &str = "tallyman_submissions_total";
 const SUBMISSION_SECONDS: &str = "tallyman_submission_seconds";
 const LAST_SUCCESS: &str = "tallyman_last_success_timestamp_seconds";
@@ -44,6 +45,10 @@ pub(super) fn describe() {
         RECORDS_SETTLED,
         "Records by outcome (accepted, presumed, held, rolled_forward, expired, carried, written_off)."
     );
+    describe_counter!(
+        QUANTITY_CAPPED,
+        "Customers' hours that have reached AWS's largest quantity (2147483647); what is above it is billed later."
+    );
     describe_counter!(SUBMISSIONS, "Calls to BatchMeterUsage by result.");
     describe_histogram!(SUBMISSION_SECONDS, "Time until AWS answered a call.");
     describe_gauge!(LAST_SUCCESS, "When AWS last accepted a record, in seconds since the Unix epoch.");
@@ -51,7 +56,10 @@ pub(super) fn describe() {
 }
 
 /// A product's counters of records and calls exist from the start, or the first of a kind would not show as growth.
-pub(crate) fn announce(product: &str) {
+pub(crate) fn announce<'a>(product: &str, dimensions: impl Iterator<Item = &'a str>) {
+    for dimension in dimensions {
+        capped(product, dimension, 0);
+    }
     for outcome in OUTCOMES {
         counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(0);
     }
@@ -104,6 +112,16 @@ pub(crate) fn settled(product: &str, outcome: &Outcome) {
         Outcome::WrittenOff => WRITTEN_OFF,
     };
     counter!(RECORDS_SETTLED, "product" => product.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// An hour has reached AWS's largest quantity.
+pub(crate) fn quantity_capped(product: &str, dimension: &str) {
+    capped(product, dimension, 1);
+}
+
+fn capped(product: &str, dimension: &str, hours: u64) {
+    let (product, dimension) = (product.to_owned(), dimension.to_owned());
+    counter!(QUANTITY_CAPPED, "product" => product, "dimension" => dimension).increment(hours);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric")]

@@ -12,12 +12,13 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use crate::base::{
     proto::{
-        AllowMoveRequest, AllowedMove, AuditFault, AuditReport, AuditRequest, AuditResponse,
-        CloseCustomerRequest, Customer, DecideHeldRequest, DecideHeldResponse, DimensionSummary,
-        GetCustomerRequest, GetSummaryRequest, LedgerRecord, ListCustomersRequest, ListCustomersResponse,
+        AdjustRequest, AdjustResponse, AdjustedHour, Adjustment, AllowMoveRequest, AllowedMove, AuditFault,
+        AuditReport, AuditRequest, AuditResponse, CloseCustomerRequest, Customer, DecideHeldRequest,
+        DecideHeldResponse, DimensionSummary, GetCustomerRequest, GetSummaryRequest, LedgerRecord,
+        ListAdjustmentsRequest, ListAdjustmentsResponse, ListCustomersRequest, ListCustomersResponse,
         ListHeldRequest, ListMovesRequest, ListMovesResponse, ListRecordsRequest, ListRecordsResponse,
         Origin, ProductSummary, PutCustomerRequest, RecordRequest, RecordResponse, RecordState,
-        RecordStreamResponse, Rejection, Summary, customer,
+        RecordStreamResponse, Rejection, Summary, TaggedAmount, customer,
         customer_service_server::{CustomerService, CustomerServiceServer},
         decide_held_request::Decision,
         ledger_service_server::{LedgerService, LedgerServiceServer},
@@ -39,6 +40,7 @@ pub(in crate::cli) fn summary() -> Summary {
         open: open.to_owned(),
         unsent: unsent.to_owned(),
         held: held.to_owned(),
+        capped_customers: 0,
     };
     Summary {
         version: "0.1.0".to_owned(),
@@ -63,6 +65,8 @@ pub(in crate::cli) fn summary() -> Summary {
             records_accepted: 120,
             last_success_unix_seconds: NOW - 180,
             last_error: "ThrottlingException: slow down".to_owned(),
+            in_review_hour_unix_seconds: 0,
+            in_review_until_unix_seconds: 0,
             dimensions: vec![
                 dimension("gb_out", "12345", "98765432109", "0"),
                 dimension("requests", "1", "0", "17"),
@@ -109,6 +113,7 @@ pub(in crate::cli) fn accepted() -> LedgerRecord {
         receipt: "receipt-7".to_owned(),
         settled_unix_seconds: TEN - HOUR + 360,
         origins: vec![Origin { hour_unix_seconds: TEN - 3 * HOUR, amount: "3".to_owned() }],
+        withheld: "0".to_owned(),
         ..LedgerRecord::default()
     }
 }
@@ -143,6 +148,30 @@ pub(in crate::cli) fn held() -> LedgerRecord {
     }
 }
 
+/// 5000000 base units, most of them carried, some of them tagged.
+pub(in crate::cli) fn adjusted() -> Adjustment {
+    let origin = |hour_unix_seconds, amount: &str| Origin { hour_unix_seconds, amount: amount.to_owned() };
+    let tags = [("team".to_owned(), "red".to_owned())].into();
+    Adjustment {
+        number: 3,
+        adjustment_id: "adjust-1".to_owned(),
+        product: "prod".to_owned(),
+        customer: "acme".to_owned(),
+        dimension: "gb_out".to_owned(),
+        amount: "5000000".to_owned(),
+        reason: "a slip".to_owned(),
+        decided_by: "ann".to_owned(),
+        decided_unix_seconds: NOW,
+        hours: vec![AdjustedHour {
+            hour_unix_seconds: TEN - HOUR,
+            usage: "7".to_owned(),
+            carried: vec![origin(TEN - 2 * HOUR, "4999993")],
+            tagged: vec![TaggedAmount { tags, amount: "4000".to_owned() }],
+        }],
+        client: "ops".to_owned(),
+    }
+}
+
 /// What the agent was asked, and what it is to answer.
 #[derive(Clone, Default)]
 pub(in crate::cli) struct CannedAgent {
@@ -150,7 +179,10 @@ pub(in crate::cli) struct CannedAgent {
     pub(in crate::cli) lists: Arc<Mutex<Vec<ListRecordsRequest>>>,
     pub(in crate::cli) puts: Arc<Mutex<Vec<PutCustomerRequest>>>,
     pub(in crate::cli) decisions: Arc<Mutex<Vec<DecideHeldRequest>>>,
-    /// The answers to the first calls of `Record`; later ones are accepted.
+    pub(in crate::cli) adjusts: Arc<Mutex<Vec<AdjustRequest>>>,
+    /// Whether a person has taken something from an open hour.
+    pub(in crate::cli) has_adjustments: bool,
+    /// The answers to the first calls of `Record` or `Adjust`; later ones are accepted.
     pub(in crate::cli) refusals: Arc<Mutex<Vec<Status>>>,
     pub(in crate::cli) token: Option<&'static str>,
     /// The largest page that fits into an answer; 0 for any.
@@ -323,6 +355,22 @@ impl LedgerService for CannedAgent {
 
     async fn list_moves(&self, _: Request<ListMovesRequest>) -> Answer<ListMovesResponse> {
         Ok(Response::new(ListMovesResponse { moves: vec![allowed_move()] }))
+    }
+
+    async fn adjust(&self, request: Request<AdjustRequest>) -> Answer<AdjustResponse> {
+        self.adjusts.lock().unwrap().push(request.into_inner());
+        let mut refusals = self.refusals.lock().unwrap();
+        if !refusals.is_empty() {
+            return Err(refusals.remove(0));
+        }
+        let repeated = self.adjusts.lock().unwrap().len() > 1;
+        let answer = AdjustResponse { adjustment: Some(adjusted()), left_open: "12".to_owned(), repeated };
+        Ok(Response::new(answer))
+    }
+
+    async fn list_adjustments(&self, _: Request<ListAdjustmentsRequest>) -> Answer<ListAdjustmentsResponse> {
+        let adjustments = if self.has_adjustments { vec![adjusted()] } else { Vec::new() };
+        Ok(Response::new(ListAdjustmentsResponse { adjustments, next_page_token: String::new() }))
     }
 
     type AuditStream = tokio_stream::Iter<std::vec::IntoIter<Result<AuditResponse, Status>>>;

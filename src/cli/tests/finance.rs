@@ -26,12 +26,33 @@ async fn an_export_holds_every_record_of_its_hours_in_either_form() {
 }
 
 #[tokio::test]
+async fn what_persons_took_from_open_hours_comes_after_the_records_as_a_kind_of_its_own() {
+    let address = CannedAgent { has_adjustments: true, ..CannedAgent::default() }.serve().await;
+    let csv = run_line("export", &address).await;
+    let mut reader = csv::Reader::from_reader(csv.out.as_bytes());
+    let kind = reader.headers().unwrap().iter().position(|name| name == "kind").unwrap();
+    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+    let kinds: Vec<_> = rows.iter().map(|row| (&row[0], &row[kind])).collect();
+    assert_eq!(kinds, [("7", "record"), ("8", "record"), ("12", "record"), ("3", "adjustment")]);
+    let jsonl = run_line("export --format jsonl", &address).await;
+    assert_eq!(run_line("records --output json", &address).await.out, jsonl.out);
+    let last: serde_json::Value = serde_json::from_str(jsonl.out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["kind"], &last["amount"]), (&"adjustment".into(), &"5000000".into()));
+    let table = run_line("records", &address).await;
+    assert!(table.out.contains("\nADJUSTMENT  HOUR "), "{}", table.out);
+    assert!(!run_line("records --state held", &address).await.out.contains("ADJUSTMENT"));
+}
+
+#[tokio::test]
 async fn an_export_of_no_hours_is_a_header_and_a_wrong_range_is_wrong_usage() {
     let agent = CannedAgent { is_empty: true, ..CannedAgent::default() };
     let address = agent.serve().await;
     let csv = run_line("export", &address).await;
     assert_eq!((csv.exit, csv.out.lines().count()), (0, 1), "{csv:?}");
-    assert!(csv.out.starts_with("id,product,customer,") && csv.out.ends_with(",decisions\r\n"));
+    assert!(
+        csv.out.starts_with("id,product,customer,")
+            && csv.out.ends_with(",decisions,kind,withheld,adjusted,adjustments\r\n")
+    );
     assert_eq!(run_line("export --format jsonl", &address).await.out, "");
     let backwards = "--from 2026-11-22T11:00:00Z --to 2026-11-22T10:00:00Z";
     for command in ["export", "reconcile --cloudtrail x.json"] {

@@ -13,7 +13,7 @@ use super::*;
 use crate::base::proto::RecordState;
 use canned::{HOUR, TEN};
 
-pub(super) use canned::{CannedAgent, accepted, held, pending, summary};
+pub(super) use canned::{CannedAgent, accepted, adjusted, held, pending, summary};
 
 fn parsed(line: &str) -> Result<Cli, clap::Error> {
     parse_from(line.split_whitespace().map(Into::into))
@@ -46,6 +46,9 @@ fn the_commands_of_the_interface_are_understood() {
         "tallyman held retry 1 2 3 --reason mended",
         "tallyman held carry 1 --reason later --by ann",
         "tallyman held write-off 1 --reason test --address localhost:1",
+        "tallyman adjust --customer acme --dimension gb --minus 5 --reason slip",
+        "tallyman adjust --customer c --dimension d --minus 5 --reason r --product p --by ann --id x --tag a=b --tag c=d",
+        "tallyman adjust --customer c --dimension d --minus 5 --reason r --hour 2026-11-22T10:00:00Z --timeout 1m",
         "tallyman moves",
         "tallyman moves list --data-dir /data --output json",
         "tallyman moves allow p --to eu-west-1 --reason mended --by ann --address localhost:1",
@@ -90,6 +93,10 @@ fn wrong_usage_is_64_and_asking_for_help_is_no_fault() {
         "tallyman moves allow p --reason mended --by ann",
         "tallyman moves allow p --to eu-west-1 --by ann",
         "tallyman customers put",
+        "tallyman adjust --customer acme --dimension gb --minus 5",
+        "tallyman adjust --customer acme --dimension gb --reason slip",
+        "tallyman adjust --customer acme --dimension gb --reason slip --minus 0",
+        "tallyman adjust --customer acme --dimension gb --reason slip --minus -5",
         "tallyman emit --customer acme",
         "tallyman emit --customer acme --dimension gb --event-id e --no-event-id",
         "tallyman emit --customer acme --dimension gb --quantity -1",
@@ -308,6 +315,45 @@ async fn a_move_in_a_folder_that_is_not_there_makes_none() {
     let line = format!("moves allow prod --to eu-west-1 --reason r --by ann --data-dir {}", none.display());
     assert_eq!(run_line(&line, "localhost:1").await.exit, 74);
     assert!(!none.exists());
+}
+
+#[tokio::test]
+async fn an_adjustment_is_sent_again_under_one_id_until_it_is_answered() {
+    let refusals = [Status::unavailable("starting"), Status::unavailable("stopping")];
+    let agent = CannedAgent::refusing(&refusals);
+    let address = agent.serve().await;
+    let line =
+        "adjust --customer acme --dimension gb_out --minus 5000000 --reason slip --by ann --tag team=red";
+    let ran = run_line(line, &address).await;
+    assert_eq!((ran.exit, ran.notes.as_str()), (0, ""), "{ran:?}");
+    let words = "was lowered before by 5000000 base units (adjustment 3, id adjust-1): 12 of gb_out are open for acme\n";
+    assert!(ran.out.starts_with(words) && ran.out.contains("4000 of team=red"), "{ran:?}");
+    let asked = agent.adjusts.lock().unwrap().clone();
+    assert_eq!((asked.len(), asked[0].minus, asked[0].decided_by.as_str()), (3, 5_000_000, "ann"));
+    assert!(asked[0].adjustment_id.starts_with("adjust-") && asked.iter().all(|again| *again == asked[0]));
+    assert_eq!(asked[0].tags, [("team".to_owned(), "red".to_owned())].into());
+
+    let json =
+        run_line(&format!("{line} --id mine --hour 2026-11-22T09:00:00Z --output json"), &address).await;
+    let answer: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((&answer["amount"], &answer["left_open"]), (&"5000000".into(), &"12".into()));
+    assert_eq!((&answer["number"], &answer["repeated"]), (&3.into(), &true.into()));
+    let asked = agent.adjusts.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((asked.adjustment_id.as_str(), asked.hour_unix_seconds), ("mine", TEN - HOUR));
+}
+
+#[tokio::test]
+async fn an_adjustment_that_is_refused_is_not_sent_again_and_one_without_an_answer_says_how_to_go_on() {
+    let agent = CannedAgent::refusing(&[Status::failed_precondition("only 3 base units of that are open")]);
+    let line = "adjust --customer acme --dimension gb --minus 5 --reason slip --by ann";
+    let ran = run_line(line, &agent.serve().await).await;
+    assert_eq!((ran.exit, ran.out.as_str(), agent.adjusts.lock().unwrap().len()), (1, "", 1), "{ran:?}");
+    assert!(ran.notes.contains("only 3 base units"), "{ran:?}");
+    let agent = CannedAgent::refusing(&vec![Status::unavailable("starting"); 1000]);
+    let ran = run_line(&format!("{line} --timeout 300ms"), &agent.serve().await).await;
+    let id = agent.adjusts.lock().unwrap()[0].adjustment_id.clone();
+    assert_eq!(ran.exit, 75, "{ran:?}");
+    assert!(ran.notes.contains(&format!("--id {id} may be repeated")), "{ran:?}");
 }
 
 #[tokio::test]

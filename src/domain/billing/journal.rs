@@ -67,6 +67,8 @@ pub(crate) enum JournalEvent {
     Resumed { record: RecordId },
     /// A person decided about a record, not for the first time unless `number` is 0.
     Decided { record: RecordId, number: u32, row: Digest },
+    /// A person took usage from open hours; `row` is the hash of the adjustment's row.
+    Adjusted { number: u64, row: Digest },
     /// A person has allowed a product's unbilled usage another destination.
     MoveAllowed { number: u64, row: Digest },
     /// What had been kept for long enough was dropped: receipts of records up to `through`, and lines before

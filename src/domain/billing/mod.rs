@@ -1,5 +1,6 @@
 //! Bills: what an hour becomes, when it goes to AWS, and what AWS's answer means.
 
+pub(crate) mod adjustment;
 mod allocation;
 pub(crate) mod answer;
 pub(crate) mod backoff;
@@ -12,3 +13,5 @@ pub(crate) mod rate_budget;
 pub(crate) mod record;
 pub(crate) mod schedule;
 pub(crate) mod seal;
+pub(crate) mod seal_hold;
+pub(crate) mod usual;

@@ -70,6 +70,7 @@ pub struct Amounts {
     pub events: u64,
     pub carried_in: Carried,
     pub billed: u128,
+    /// What it leaves to the next hour, or, if it was held at its seal, withholds until someone decides.
     pub carried_out: u128,
     /// What rounding added, or, below zero, took away: less than what AWS can be told at all.
     pub rounded: i128,
@@ -132,6 +133,23 @@ pub struct Settled {
     pub attempts: u32,
     pub outcome: Outcome,
     pub at: Timestamp,
+    /// What a record that was held at its seal leaves beyond what it bills, above AWS's largest quantity say. It goes
+    /// nowhere without a decision about the record, and is decided about with it.
+    pub withheld: Carry,
+}
+
+impl Settled {
+    /// The amount at stake, in base units: what the record bills, and what is withheld with it.
+    pub fn amount(&self) -> u128 {
+        self.record.amounts.billed.saturating_add(self.withheld.origins.total())
+    }
+
+    /// What goes into a later hour if its usage does.
+    pub(crate) fn moved(&self) -> Carry {
+        let mut moved = rolled(&self.record);
+        moved.merge(&self.withheld);
+        moved
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,10 +173,12 @@ pub enum HoldReason {
     BeforeSince,
     /// The customer's identity was replaced inside the hour, and some of it may be the new one's.
     Replaced,
+    /// The hour's usage is above what the configuration takes for possible. It was not sent yet.
+    Suspicious,
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotSubscribed,
         Self::Conflict,
         Self::Refused,
@@ -168,6 +188,7 @@ impl HoldReason {
         Self::OutcomeUnknown,
         Self::BeforeSince,
         Self::Replaced,
+        Self::Suspicious,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -181,6 +202,7 @@ impl HoldReason {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::BeforeSince => "before_since",
             Self::Replaced => "replaced",
+            Self::Suspicious => "suspicious",
         }
     }
 }
@@ -329,6 +351,7 @@ pub(crate) mod tests {
             "outcome_unknown",
             "before_since",
             "replaced",
+            "suspicious",
         ];
         assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
         assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);

@@ -50,6 +50,17 @@ pub struct Sealed {
     pub record: Option<Record>,
     /// Moves into the next hour's bucket.
     pub carry: Carry,
+    /// The hour reaches the largest quantity that AWS takes.
+    pub is_capped: bool,
+}
+
+impl Sealed {
+    /// Takes what a record that is held leaves: it stays with the record, so that one decision is about all of it, and
+    /// nothing of it is billed meanwhile. A level that stands begins the next hour all the same.
+    pub(crate) fn withhold(&mut self) -> Carry {
+        let level = self.carry.level.take();
+        std::mem::replace(&mut self.carry, Carry { level, ..Carry::default() })
+    }
 }
 
 /// Seals one bucket. Without a claim to zero, an hour that bills nothing makes no record.
@@ -67,7 +78,7 @@ pub fn seal(
     let level = level.filter(|_| !context.is_last);
     let carry = Carry { origins: total.by_origin.newest(bill.rest), tagged: carried, level };
     if !context.claims_zero && leaves_all(&bill, &total) {
-        return Sealed { record: None, carry };
+        return Sealed { record: None, carry, is_capped: false };
     }
     let record = Record {
         id,
@@ -82,7 +93,8 @@ pub fn seal(
         allocations,
         amounts: amounts(bucket, &bill, &total),
     };
-    Sealed { record: Some(record), carry }
+    let is_capped = record.quantity == dimension.unit.largest_quantity();
+    Sealed { record: Some(record), carry, is_capped }
 }
 
 /// Leaves all of a bucket to the next hour.
@@ -170,10 +182,13 @@ fn timestamp(hour: Hour, since: Option<Timestamp>) -> Timestamp {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::usage::{
-        bucket::tests::buckets,
-        quantity::{Quantity, Rounding, Unit},
-        tags::tests::tag_set,
+    use crate::domain::{
+        product::QuantityLimits,
+        usage::{
+            bucket::tests::buckets,
+            quantity::{Quantity, Rounding, Unit},
+            tags::tests::tag_set,
+        },
     };
     use proptest::prelude::*;
     use std::num::NonZeroU64;
@@ -198,7 +213,8 @@ pub(super) mod tests {
     pub(crate) fn dimension(unit: u64, decimals: u8) -> Dimension {
         let unit = Unit::new(NonZeroU64::new(unit).unwrap(), decimals).unwrap();
         let rounding = Rounding::Down;
-        Dimension { name: "gb_out".into(), aggregate: Aggregate::Sum, unit, rounding, tags: true }
+        let limits = QuantityLimits::default();
+        Dimension { name: "gb_out".into(), aggregate: Aggregate::Sum, unit, rounding, tags: true, limits }
     }
 
     fn context(claims_zero: bool, is_last: bool) -> SealContext {
@@ -301,6 +317,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_a_held_record_leaves_stays_with_it_and_a_level_stands_all_the_same() {
+        let largest = 2_147_483_647;
+        let mut sum = sealed(&dimension(1, 0), &teams(&[("a", largest + 5)], 7), false);
+        let withheld = sum.withhold();
+        assert_eq!((withheld.origins.total(), withheld.tagged.total()), (12, 5));
+        assert_eq!((sum.carry, sum.record.unwrap().amounts.billed), (Carry::default(), largest));
+        let seats = Dimension { aggregate: Aggregate::Latest { hold: true }, ..dimension(1, 0) };
+        let usage = Usage::of(seats.aggregate, 7, at("2026-11-22T10:20:00Z"));
+        let mut level = sealed(&seats, &Bucket { usage, ..Bucket::new(seats.aggregate) }, false);
+        assert!(level.withhold().is_empty());
+        assert_eq!(level.carry.level, Some(usage));
+    }
+
+    #[test]
     fn a_level_of_nothing_is_held_as_long_as_an_earlier_one_may_still_come() {
         let seats = Dimension { aggregate: Aggregate::Latest { hold: true }, ..dimension(1, 0) };
         // The hour ends at 11:00 on the 22nd; events come a day and five minutes late.
@@ -338,8 +368,13 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_above_the_largest_quantity_is_never_rounded_away() {
-        let sealed = sealed(&dimension(1, 0), &used(2_147_483_650), true);
+        let largest = |amount| sealed(&dimension(1, 0), &used(amount), true);
+        let sealed = largest(2_147_483_650);
         assert_eq!((sealed.record.unwrap().quantity, sealed.carry.origins.total()), (Quantity::MAX, 3));
+        assert_eq!(
+            [2_147_483_646, 2_147_483_647, 2_147_483_650].map(|amount| largest(amount).is_capped),
+            [false, true, true]
+        );
     }
 
     #[test]

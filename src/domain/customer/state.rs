@@ -315,6 +315,7 @@ mod tests {
             former: Some(FormerIdentity { mode: IdentityMode::Account, until }),
             open: false,
             zero_records: true,
+            review: Duration::ZERO,
             dimensions: Vec::new(),
         };
         let (old, new) =

@@ -5,6 +5,7 @@
 //! Each takes facts and returns the faults that it finds. I3 and I4 speak of what applications were told, so only who
 //! knows that can check them; the others can be checked over what is on disk.
 
+mod adjustment;
 mod ledger;
 mod open;
 mod record;
@@ -16,13 +17,14 @@ use super::{
     time::Hour,
 };
 
+pub(crate) use adjustment::adjustment;
 pub(crate) use ledger::{Balances, RecordSequence, Slots};
 #[cfg(test)]
 pub(crate) use ledger::{conserved, durable, once};
-pub(crate) use open::{OpenBucket, SealedHours, within};
-pub(crate) use record::record;
+pub(crate) use open::{OpenBucket, SealedHours, SealedUpTo, within};
 #[cfg(test)]
 pub(crate) use record::{after_its_hour, before_its_deadline, call, unchanged};
+pub(crate) use record::{record, withheld};
 
 /// The invariants of ARCHITECTURE.md, by their numbers there. What applications were told, only tests know.
 #[cfg_attr(not(test), expect(dead_code, reason = "I3 and I4 are for tests to check"))]

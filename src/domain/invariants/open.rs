@@ -18,10 +18,20 @@ pub(crate) struct SealedHours {
     /// While the watermark's hour is being sealed, the customer (product, key) up to which it is done.
     #[expect(clippy::option_option, reason = "not begun, begun, or done up to a customer")]
     pub unfinished: Option<Option<(String, String)>>,
+    /// The same of products that are sealed on their own, by their code.
+    pub products: HashMap<String, SealedUpTo>,
     /// The last sealed hour of each customer that was sealed on its own.
     pub own: HashMap<(String, String), Hour>,
     /// Identities that gave way to another inside an hour, by customer: their part of it is sealed.
     pub parts: HashMap<(String, String), Vec<(Identity, Hour)>>,
+}
+
+/// Up to which hour a product's customers are sealed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SealedUpTo {
+    pub watermark: Hour,
+    #[expect(clippy::option_option, reason = "not begun, begun, or done up to a customer")]
+    pub unfinished: Option<Option<(String, String)>>,
 }
 
 /// An open bucket and where it is.
@@ -40,8 +50,9 @@ impl SealedHours {
     /// Whether a record's hour is sealed (I7, and I8 for a claim to zero).
     pub(crate) fn record(&self, record: &Record) -> Option<Fault> {
         let own = self.own_of(&record.product, &record.customer);
+        let (watermark, _) = self.of_product(&record.product);
         let is_sealed =
-            record.hour <= self.all || own.is_some_and(|own| record.hour <= own) || self.is_part(record);
+            record.hour <= watermark || own.is_some_and(|own| record.hour <= own) || self.is_part(record);
         let invariant =
             if record.bills_something() { Invariant::InTheWindow } else { Invariant::ZeroIsAClaim };
         (!is_sealed).then(|| Fault {
@@ -66,11 +77,19 @@ impl SealedHours {
 
     fn is_past(&self, open: &OpenBucket<'_>) -> bool {
         let customer = (open.product, open.customer);
-        match &self.unfinished {
-            Some(done) if open.hour == self.all => {
+        let (watermark, unfinished) = self.of_product(open.product);
+        match unfinished {
+            Some(done) if open.hour == watermark => {
                 done.as_ref().is_some_and(|(product, key)| customer <= (product, key))
             }
-            _ => open.hour <= self.all,
+            _ => open.hour <= watermark,
+        }
+    }
+
+    fn of_product(&self, product: &str) -> (Hour, Option<&Option<(String, String)>>) {
+        match self.products.get(product) {
+            Some(own) => (own.watermark, own.unfinished.as_ref()),
+            None => (self.all, self.unfinished.as_ref()),
         }
     }
 
@@ -182,6 +201,17 @@ mod tests {
         assert_eq!(part(sample(1).identity, SEALED.next()), None);
         assert!(part(sample(1).identity, SEALED.next().next()).is_some());
         assert!(part(other, SEALED.next()).is_some());
+    }
+
+    #[test]
+    fn a_product_that_is_sealed_on_its_own_is_judged_by_its_own_watermark() {
+        let behind = SealedUpTo { watermark: Hour::from_index(98), unfinished: None };
+        let all = SealedHours { products: [("prod".to_owned(), behind)].into(), ..watermarks() };
+        let bucket = bucket_of(7);
+        assert_eq!(all.bucket(&open(SEALED, "acme", &bucket)), None);
+        assert!(all.bucket(&open(Hour::from_index(98), "acme", &bucket)).is_some());
+        assert!(all.record(&Record { hour: SEALED, ..sample(1) }).is_some());
+        assert!(all.bucket(&OpenBucket { product: "other", ..open(SEALED, "acme", &bucket) }).is_some());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What must be true of a record by itself, and of a call.
 
 use super::{Fault, Invariant, Location, signed};
-use crate::domain::billing::record::{Amounts, Record};
+use crate::domain::billing::record::{Amounts, Record, Settled};
 #[cfg(test)]
 use crate::domain::{billing::batch::Batch, time::Timestamp};
 
@@ -43,6 +43,19 @@ pub(crate) fn record(record: &Record) -> Vec<Fault> {
         faults.push(fault(Invariant::Bounded, 0, "a record has more allocations than AWS takes"));
     }
     faults
+}
+
+/// Whether a settled record withholds all that it leaves, or nothing of it (I1).
+pub(crate) fn withheld(settled: &Settled) -> Option<Fault> {
+    let (left, withheld) = (settled.record.amounts.carried_out, settled.withheld.origins.total());
+    let is_whole = withheld == 0 || withheld == left;
+    let is_tagged_within = settled.withheld.tagged.total() <= withheld;
+    (!is_whole || !is_tagged_within).then(|| Fault {
+        invariant: Invariant::Conservation,
+        place: Location::from(&settled.record),
+        amount: signed(left).saturating_sub(signed(withheld)),
+        what: "a record withholds another amount than it leaves".to_owned(),
+    })
 }
 
 /// Whether a record is what it was (I2).
@@ -98,8 +111,12 @@ fn out_of_window(record: &Record, what: &str) -> Fault {
 mod tests {
     use super::*;
     use crate::domain::{
-        billing::record::{Allocation, tests::sample},
-        usage::quantity::Quantity,
+        billing::record::{Allocation, Outcome, tests::sample},
+        usage::{
+            bucket::{Carried, Carry},
+            quantity::Quantity,
+            tags::tests::tag_set,
+        },
     };
 
     fn found(faults: &[Fault]) -> Vec<(Invariant, i128)> {
@@ -122,6 +139,23 @@ mod tests {
         assert_eq!(found(&record(&lossy)), [(Invariant::Conservation, 7)]);
         lossy.amounts.usage = 1;
         assert_eq!(found(&record(&lossy)), [(Invariant::Conservation, -4)]);
+    }
+
+    #[test]
+    fn a_record_withholds_all_that_it_leaves_or_nothing() {
+        let mut record = sample(1);
+        (record.amounts.usage, record.amounts.carried_out) = (12, 7);
+        let holding = |origins: u128, tagged: u128| {
+            let mut carry = Carry { origins: Carried::from_origin(record.hour, origins), ..Carry::default() };
+            if tagged > 0 {
+                carry.tagged.add(&tag_set(&[("team", "a")]), tagged);
+            }
+            let (outcome, at) = (Outcome::WrittenOff, Timestamp::MIN);
+            withheld(&Settled { record: record.clone(), attempts: 0, outcome, at, withheld: carry })
+        };
+        assert_eq!((holding(0, 0), holding(7, 0), holding(7, 7)), (None, None, None));
+        assert_eq!(holding(5, 0).unwrap().amount, 2);
+        assert!(holding(7, 8).is_some(), "more is tagged than there is");
     }
 
     #[test]

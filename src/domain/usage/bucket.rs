@@ -136,6 +136,15 @@ impl Bucket {
         }
     }
 
+    /// Lowers it by what a person takes away, which is a part of it.
+    pub(crate) fn lower(&mut self, lowered: &Lowered) {
+        if let Usage::Sum(amount) = &mut self.usage {
+            *amount = amount.saturating_sub(lowered.usage);
+        }
+        self.carried = self.carried.without(&lowered.carried);
+        self.tagged = self.tagged.without(&lowered.tagged);
+    }
+
     /// Adds another total of the same series, subjects apart.
     pub fn merge(&mut self, other: &Self) {
         self.usage.merge(other.usage);
@@ -144,6 +153,23 @@ impl Bucket {
         for (tags, amount) in other.tagged.iter() {
             self.tagged.add(tags, amount);
         }
+    }
+}
+
+/// What a person takes from a bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lowered {
+    /// Of what was used in the bucket's own hour.
+    pub usage: u128,
+    /// Of what earlier hours left, by the hour in which it was used.
+    pub carried: Carried,
+    /// The parts of it that have tags.
+    pub tagged: Tagged,
+}
+
+impl Lowered {
+    pub(crate) fn total(&self) -> u128 {
+        self.usage.saturating_add(self.carried.total())
     }
 }
 
@@ -160,6 +186,15 @@ pub struct Carry {
 impl Carry {
     pub fn is_empty(&self) -> bool {
         self.origins.is_empty() && self.level.is_none()
+    }
+
+    /// Adds what goes along with it. Tags that find no room leave their amount untagged.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.origins.merge(&other.origins);
+        for (tags, amount) in other.tagged.iter() {
+            self.tagged.add(tags, amount);
+        }
+        self.level = self.level.or(other.level);
     }
 }
 

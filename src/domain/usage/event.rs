@@ -131,6 +131,11 @@ pub enum RejectReason {
     InvalidEventId { bytes: usize },
     #[error("the hour's total would pass 2^64 - 1 base units")]
     QuantityOverflow,
+    #[error(
+        "the quantity {quantity} is above the max_event_quantity of dimension `{dimension}`, which is {most}: correct \
+         the event, or raise the limit"
+    )]
+    QuantityTooLarge { dimension: String, quantity: u64, most: u64 },
     #[error("the event's time {time} is older than hour.max_age allows: the oldest taken now is {oldest}")]
     TimeTooOld { time: Timestamp, oldest: Timestamp },
     #[error("the event's time {time} is in the future: the latest taken now is {latest}")]
@@ -183,6 +188,7 @@ pub(crate) fn measure(
     if dimension.aggregate == Aggregate::Unique {
         check_subject(dimension, event.subject)?;
     }
+    check_quantity(dimension, event.quantity)?;
     let tags = tags(dimension, event.tags)?;
     let at = within(range, event.time)?;
     let usage = Usage::of(dimension.aggregate, event.quantity, at);
@@ -195,6 +201,17 @@ pub(crate) fn measure(
         tags,
         not_before: told.map_or(Timestamp::MIN, |told| told.minus(ahead)),
     })
+}
+
+/// The configuration sees to it that only a dimension that reads quantities has a limit for them.
+#[inline]
+fn check_quantity(dimension: &Dimension, quantity: u64) -> Result<(), RejectReason> {
+    match dimension.limits.max_event_quantity {
+        Some(most) if quantity > most => {
+            Err(RejectReason::QuantityTooLarge { dimension: dimension.name.to_string(), quantity, most })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_subject(dimension: &Dimension, subject: &str) -> Result<(), RejectReason> {
@@ -291,6 +308,17 @@ mod tests {
     fn sums_take_quantities_and_counts_take_events() {
         assert_eq!(measured("requests", &SEVEN).unwrap().usage, Usage::Sum(7));
         assert_eq!(measured("calls", &SEVEN).unwrap().usage, Usage::Sum(1));
+    }
+
+    #[test]
+    fn an_event_above_the_largest_quantity_is_rejected_with_the_limit_and_one_at_it_counts() {
+        let mut dimension = product("prod", true).dimensions[0].clone();
+        dimension.limits.max_event_quantity = Some(1000);
+        let with = |quantity| measure(&dimension, &BOUNDS.around(now()), &Event { quantity, ..SEVEN });
+        assert_eq!(with(1000).unwrap().usage, Usage::Sum(1000));
+        let refusal = with(1001).unwrap_err().to_string();
+        assert!(refusal.contains("1001") && refusal.contains("`requests`, which is 1000"), "{refusal}");
+        assert!(with(u64::MAX).is_err());
     }
 
     #[test]

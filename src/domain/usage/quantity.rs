@@ -132,6 +132,11 @@ impl Unit {
         Bill { quantity: self.quantity_of(steps), billed, rest: total.saturating_sub(billed) }
     }
 
+    /// The largest quantity that AWS takes and that is whole steps.
+    pub fn largest_quantity(&self) -> Quantity {
+        self.quantity_of(u128::MAX)
+    }
+
     /// The quantity of so many steps, at most AWS's maximum.
     pub fn quantity_of(&self, steps: u128) -> Quantity {
         let most = Quantity::MAX.0 / self.step_micros;

@@ -113,6 +113,20 @@ impl Tagged {
     pub fn total(&self) -> u128 {
         self.iter().fold(0, |sum, (_, amount)| sum.saturating_add(amount))
     }
+
+    /// What is left when `other`, a part of this, is taken out. A set of which nothing is left leaves its room.
+    #[must_use]
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut rest = Self::default();
+        for (tags, amount) in self.iter() {
+            let left = amount.saturating_sub(other.get(tags).unwrap_or_default());
+            // What is fewer than what had room has room.
+            if left > 0 {
+                rest.add(tags, left);
+            }
+        }
+        rest
+    }
 }
 
 impl Sets {

@@ -20,6 +20,11 @@ impl<'a> Cursor<'a> {
         Self { rows, table, page: Vec::new().into_iter(), next_page: Some(Vec::new()) }
     }
 
+    /// Begins at a key rather than at the table's first one.
+    pub(super) fn starting_at(self, key: &[u8]) -> Self {
+        Self { next_page: Some(key.to_vec()), ..self }
+    }
+
     /// The next row, which stays there.
     pub(super) fn peek(&mut self) -> Result<Option<&Pair>, StoreError> {
         self.fill()?;

@@ -6,10 +6,11 @@ use super::{Audit, AuditError, cursor::Cursor};
 use crate::{
     domain::{
         billing::{
+            adjustment::Adjustment,
             journal::{Digest, JournalEvent, JournalLine, ShortDigest},
             record::{RecordId, Settled},
         },
-        invariants::{Fault, Invariant, Location},
+        invariants::{self, Fault, Invariant, Location},
         time::Timestamp,
     },
     engine::moves,
@@ -17,6 +18,7 @@ use crate::{
         Encoded, ReadTable, Rows, StoreError, Table, TableId,
         journal::{hash_of_line, hash_of_row},
         tables::{
+            adjustments::{AdjustmentIds, Adjustments},
             decisions::Decisions,
             journal::{JournalEnd, JournalHead, JournalLines},
             moves::AllowedMoves,
@@ -39,6 +41,7 @@ pub(super) struct JournalFindings {
     resumed: HashSet<RecordId>,
     decided: HashMap<(RecordId, u32), Digest>,
     moves: HashMap<u64, Digest>,
+    adjusted: HashMap<u64, Digest>,
 }
 
 impl JournalFindings {
@@ -131,6 +134,9 @@ impl Audit<'_> {
             JournalEvent::MoveAllowed { number, row } => {
                 journal.moves.insert(*number, *row);
             }
+            JournalEvent::Adjusted { number, row } => {
+                journal.adjusted.insert(*number, *row);
+            }
             JournalEvent::Dropped { before, .. } => journal.kept_since = journal.kept_since.max(*before),
             JournalEvent::Opened { .. } => journal.kept_since = journal.kept_since.max(line.at),
             JournalEvent::Sealed { .. } => {}
@@ -219,6 +225,49 @@ impl Audit<'_> {
         self.note(missing.into_keys().map(|number| altered_move(number, "is gone")));
         Ok(())
     }
+}
+
+impl Audit<'_> {
+    /// What persons have taken from open hours, against its lines and against itself.
+    pub(super) fn adjustments(&mut self, journal: &JournalFindings) -> Result<(), AuditError> {
+        let mut numbers = 0;
+        let mut rows = Cursor::new(self.rows, TableId::Meta).starting_at(Adjustments::PREFIX.as_bytes());
+        while let Some((key, value)) = rows.next()? {
+            if !key.starts_with(Adjustments::PREFIX.as_bytes()) {
+                break;
+            }
+            self.count_row()?;
+            self.report.decisions += 1;
+            let number = Adjustments::decode_key(&key).unwrap_or_default();
+            numbers += 1;
+            if number != numbers {
+                self.note([altered(Location::default(), &format!("adjustment {numbers} is gone"))]);
+                numbers = number;
+            }
+            match Adjustments::decode(&value) {
+                Ok(adjustment) => {
+                    self.note(invariants::adjustment(&adjustment));
+                    let line = journal.adjusted.get(&number);
+                    let is_old = line.is_none() && adjustment.at < journal.kept_since;
+                    if !is_old && line != Some(&hash_of_row(&value)) {
+                        let what = "an adjustment is not what its line in the journal says";
+                        self.note([altered(place_of(&adjustment), what)]);
+                    }
+                    if self.rows.find(AdjustmentIds, &adjustment.id)? != Some(number) {
+                        self.note([altered(place_of(&adjustment), "an adjustment is not found by its id")]);
+                    }
+                }
+                Err(fault) => self.note_unreadable(Location::default(), &fault),
+            }
+        }
+        let gone = journal.adjusted.keys().filter(|number| **number > numbers).min();
+        self.note(gone.map(|number| altered(Location::default(), &format!("adjustment {number} is gone"))));
+        Ok(())
+    }
+}
+
+fn place_of(adjustment: &Adjustment) -> Location {
+    Location::series(&adjustment.product, &adjustment.customer, &adjustment.dimension)
 }
 
 fn broken(line: u64, what: &str) -> Fault {

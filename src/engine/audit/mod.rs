@@ -20,11 +20,15 @@ use thiserror::Error;
 use crate::{
     domain::{
         billing::journal::Digest,
-        invariants::{Balances, Fault, Invariant, Location, SealedHours},
+        invariants::{Balances, Fault, Invariant, Location, SealedHours, SealedUpTo},
     },
     store::{
         ReadTable, Rows, StoreError, Table,
-        tables::{customers::CustomerRows, outstanding::OutstandingRows, sealing::Sealing},
+        tables::{
+            customers::CustomerRows,
+            outstanding::OutstandingRows,
+            sealing::{Sealing, SealingOf, SealingState},
+        },
     },
 };
 
@@ -51,6 +55,7 @@ pub(crate) struct Report {
     pub rows: u64,
     pub records: u64,
     pub open_buckets: u64,
+    /// Persons' decisions, about held records and about what was open.
     pub decisions: u64,
     /// The journal's last line, and its hash: who noted down an earlier one can see that it is still in the chain.
     pub lines: u64,
@@ -89,8 +94,10 @@ pub(crate) fn audit(
     };
     let journal = audit.journal()?;
     audit.decisions(&journal)?;
+    audit.adjustments(&journal)?;
     audit.records(&journal)?;
     audit.open_buckets()?;
+    audit.usual_hours()?;
     audit.customers_and_producers()?;
     audit.balances()?;
     Ok(audit.report)
@@ -168,5 +175,11 @@ fn watermarks(rows: &dyn Rows) -> Result<SealedHours, StoreError> {
     })?;
     let (all, unfinished) =
         sealing.map_or_else(Default::default, |sealing| (sealing.watermark, sealing.unfinished));
-    Ok(SealedHours { all, unfinished, own, parts })
+    let mut products = HashMap::new();
+    rows.each(SealingOf, |product, state| {
+        let SealingState { watermark, unfinished } = state;
+        products.insert(product.to_owned(), SealedUpTo { watermark, unfinished });
+        Ok(())
+    })?;
+    Ok(SealedHours { all, unfinished, products, own, parts })
 }

@@ -4,12 +4,17 @@ use std::collections::HashMap;
 
 use super::{Audit, AuditError, cursor::Cursor};
 use crate::{
-    domain::invariants::{Fault, Invariant, Location, OpenBucket, within},
+    domain::{
+        billing::usual::UsualHours,
+        invariants::{Fault, Invariant, Location, OpenBucket, within},
+    },
     engine::counting::MAX_PRODUCERS,
     store::{
         Table, TableId,
         key::{BucketKey, Key},
-        tables::{buckets::Buckets, outstanding::OutstandingRows, tagged::TaggedRows},
+        tables::{
+            buckets::Buckets, outstanding::OutstandingRows, tagged::TaggedRows, usual_hours::UsualHoursRows,
+        },
     },
 };
 
@@ -86,6 +91,26 @@ impl Audit<'_> {
         self.note(limit("limits.max_customers", self.known.limits.customers, customers));
         let producers = self.count(TableId::Producers)?;
         self.note(within("the most producers", MAX_PRODUCERS as u64, producers));
+        Ok(())
+    }
+
+    pub(super) fn usual_hours(&mut self) -> Result<(), AuditError> {
+        let mut rows = Cursor::new(self.rows, TableId::UsualHours);
+        while let Some((key, value)) = rows.next()? {
+            self.count_row()?;
+            let place = UsualHoursRows::decode_key(&key).map_or_else(
+                |_| Location::default(),
+                |key| Location::series(key.product, key.customer, key.dimension),
+            );
+            match UsualHoursRows::decode(&value) {
+                Ok(usual) => {
+                    let days = u64::try_from(usual.days.len()).unwrap_or(u64::MAX);
+                    let fault = within("the most days of usual hours", UsualHours::MOST_DAYS, days);
+                    self.note(fault.map(|fault| Fault { place, ..fault }));
+                }
+                Err(fault) => self.note_unreadable(place, &fault),
+            }
+        }
         Ok(())
     }
 

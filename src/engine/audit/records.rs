@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         billing::record::{Record, Settled},
-        invariants::{Fault, Invariant, Location, RecordSequence, Slots, record as check_record},
+        invariants::{Fault, Invariant, Location, RecordSequence, Slots, record as check_record, withheld},
     },
     store::{
         Encoded, Pair, StoreError, Table, TableId,
@@ -88,10 +88,9 @@ impl Audit<'_> {
             self.note(self.watermarks.record(record));
             self.check_seal(record, &mut sealed)?;
             self.balance(&found);
-            if let Found::Held(settled) | Found::InLedger(settled) = &found
-                && !journal.confirms(settled)
-            {
-                self.note([no_line(record)]);
+            if let Found::Held(settled) | Found::InLedger(settled) = &found {
+                self.note(withheld(settled));
+                self.note((!journal.confirms(settled)).then(|| no_line(record)));
             }
         }
         let next_record = NextRecord::read(self.rows)?;
@@ -101,11 +100,14 @@ impl Audit<'_> {
 
     /// What is under way or held is outstanding.
     fn balance(&mut self, found: &Found) {
-        if let Found::UnderWay(record) | Found::Held(Settled { record, .. }) = found {
-            let Record { product, customer, dimension, amounts, .. } = record;
-            let series = OutstandingRows::encode_key(SeriesKey { product, customer, dimension });
-            self.balances.found(&series, amounts.billed);
-        }
+        let amount = match found {
+            Found::UnderWay(record) => record.amounts.billed,
+            Found::Held(settled) => settled.amount(),
+            Found::InLedger(_) => return,
+        };
+        let Record { product, customer, dimension, .. } = found.record();
+        let series = OutstandingRows::encode_key(SeriesKey { product, customer, dimension });
+        self.balances.found(&series, amount);
     }
 
     fn check_seal(&mut self, record: &Record, sealed: &mut SealedRows<'_>) -> Result<(), StoreError> {

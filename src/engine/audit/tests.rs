@@ -7,7 +7,7 @@ use crate::{
     domain::{
         billing::record::{DecisionKind, HoldReason, MissedPolicy, Outcome, Record, Settled},
         time::Hour,
-        usage::bucket::{Bucket, Carried},
+        usage::bucket::{Bucket, Carried, Carry},
     },
     store::{
         Batch, Rows, Store, TableId,
@@ -142,7 +142,12 @@ fn a_receipt_that_no_one_wrote_is_found() {
     let key = record.id;
     let outcome = Outcome::Accepted { receipt: "made up".into(), presumed: false };
     delete(&harness, Records, key);
-    put(&harness, Receipts, key, &Settled { record, attempts: 1, outcome, at: harness.now });
+    put(
+        &harness,
+        Receipts,
+        key,
+        &Settled { record, attempts: 1, outcome, at: harness.now, withheld: Carry::default() },
+    );
     finds(&harness, &["I2: a settled record has no line in the journal", "7 base units"]);
 }
 

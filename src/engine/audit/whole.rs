@@ -6,12 +6,13 @@ use crate::{
     store::{
         ReadTable, Rows, StoreError,
         tables::{
+            adjustments::AdjustedBuckets,
             hour_tallies::HourTallyRows,
             journal::JournalEnd,
             meta::{AggregateRows, DestinationRows, Format, HashKey, IsSandbox},
             producers::ProducerRows,
             product_identities::ProductIdentities,
-            sealing::{NextRecord, Sealing},
+            sealing::{NextRecord, Sealing, SealingOf},
             subjects::SubjectRows,
         },
     },
@@ -24,6 +25,8 @@ pub(crate) fn read_the_rest(rows: &dyn Rows) -> Result<u64, AuditError> {
     rows.each(DestinationRows, |_, _| Ok(()))?;
     rows.each(ProductIdentities, |_, _| Ok(()))?;
     rows.each(HourTallyRows, |_, _| Ok(()))?;
+    rows.each(AdjustedBuckets, |_, ()| Ok(()))?;
+    rows.each(SealingOf, |_, _| Ok(()))?;
     rows.each(ProducerRows, |_, _| Ok(()))?;
     rows.each(SubjectRows, |_, ()| Ok(()))?;
     Ok(dedup::verify(rows)?)

@@ -1,14 +1,20 @@
 //! One hour of one customer is sealed: each of its buckets becomes a record, sent or held, and leaves the rest to the
 //! next hour.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tracing::{debug, error};
 
 use crate::{
-    base::sabotage::{Sabotage, is_sabotaged},
+    base::{
+        metrics,
+        sabotage::{Sabotage, is_sabotaged},
+    },
     domain::{
         billing::{
             record::{HoldReason, Outcome, Record, RecordId, Settled},
             seal::{BilledCustomer, SealContext, postpone, seal},
+            seal_hold::{Suspicion, not_billable, suspicion},
         },
         customer::{identity::Identity, state::BilledAs},
         product::{Dimension, DimensionIndex, Product},
@@ -19,7 +25,7 @@ use crate::{
         counting::series::Series,
         customers::{Customer, CustomerIndex, CustomerTable},
     },
-    store::Encoded,
+    store::{Encoded, StoreError, key::SeriesKey},
 };
 
 use super::{Billing, seal_step::SealStep};
@@ -52,6 +58,13 @@ enum SealTarget<'a> {
     Held(&'a Identity, HoldReason),
     /// The next hour takes it along.
     NextHour,
+}
+
+/// Why a record is held at its seal, and what it withholds.
+struct Hold {
+    reason: HoldReason,
+    detail: Arc<str>,
+    withheld: Carry,
 }
 
 impl CustomerHour<'_> {
@@ -91,6 +104,31 @@ impl CustomerHour<'_> {
         SealContext { hour: self.hour, claims_zero: self.claims_zero, is_last, late_by }
     }
 
+    /// Why the hour's record of a bucket is held, in words.
+    fn detail(&self, reason: HoldReason, bucket: &Bucket) -> String {
+        match reason {
+            HoldReason::NotBillable => not_billable(self.hour, bucket, self.customer.state.sealed_through),
+            HoldReason::BeforeSince => {
+                "some of it may be from before the customer's `since`: it was counted when that was not known"
+                    .to_owned()
+            }
+            HoldReason::Replaced => {
+                "the customer's identity was replaced as of a moment in this hour, and some of what was counted since \
+                 may be the new one's"
+                    .to_owned()
+            }
+            _ => {
+                "the product's identity has changed: register the customer under the new one, then carry this"
+                    .to_owned()
+            }
+        }
+    }
+
+    fn series_key<'a>(&'a self, dimension: &'a Dimension) -> SeriesKey<'a> {
+        let (product, customer) = (&*self.product.code, &*self.customer.key);
+        SeriesKey { product, customer, dimension: &dimension.name }
+    }
+
     fn billed_as(&self, identity: &Identity) -> BilledCustomer {
         BilledCustomer {
             product: self.product.code.clone(),
@@ -124,7 +162,7 @@ impl Billing {
         customer_hour: &CustomerHour<'_>,
         customers: &CustomerTable,
         step: &mut SealStep<'_, '_>,
-    ) {
+    ) -> Result<(), StoreError> {
         let CustomerHour { index: customer, product, hour, claims_zero, .. } = *customer_hour;
         for (dimension, index) in product.dimensions.iter().zip(0..) {
             let series = Series { customer, dimension: DimensionIndex(index) };
@@ -134,11 +172,12 @@ impl Billing {
             }
             let bucket = bucket.unwrap_or_else(|| Bucket::new(dimension.aggregate));
             self.outstanding.used(series, bucket.usage.amount());
-            let carry = self.seal_bucket(customer_hour, dimension, series, &bucket, step);
+            let carry = self.seal_bucket(customer_hour, dimension, series, &bucket, step)?;
             if !is_sabotaged(Sabotage::DropCarry) {
                 step.counting.carry(hour.next(), series, &carry, customers);
             }
         }
+        Ok(())
     }
 
     /// Returns what the bucket leaves to the next hour, which may be all of it.
@@ -149,26 +188,49 @@ impl Billing {
         series: Series,
         bucket: &Bucket,
         step: &mut SealStep<'_, '_>,
-    ) -> Carry {
+    ) -> Result<Carry, StoreError> {
         let late_by = self.rules.events_late_by;
-        let (identity, held_for) = match customer_hour.target() {
-            SealTarget::Sent(identity) => (identity, None),
-            SealTarget::Held(identity, reason) => (identity, Some(reason)),
-            SealTarget::NextHour => return postpone(customer_hour.hour, late_by, dimension, bucket),
+        let (hour, key) = (customer_hour.hour, customer_hour.series_key(dimension));
+        let usual = self.usual.of(series, (key, dimension), step.txn)?;
+        let suspicion = suspicion(dimension, hour, bucket, &usual);
+        let target = customer_hour.target();
+        if suspicion.is_none() && matches!(target, SealTarget::Sent(_) | SealTarget::NextHour) {
+            self.usual.count(series, (key, dimension), (hour, bucket.usage.amount()), step.txn)?;
+        }
+        let (identity, hold) = match (target, suspicion) {
+            (SealTarget::Held(identity, reason), _) => {
+                (identity, Some((reason, customer_hour.detail(reason, bucket))))
+            }
+            (SealTarget::Sent(identity), None) => (identity, None),
+            (SealTarget::NextHour, None) => return Ok(postpone(hour, late_by, dimension, bucket)),
+            (SealTarget::Sent(identity), Some(suspicion)) => (identity, Some(suspicious(suspicion))),
+            // The next hour would not look at it again.
+            (SealTarget::NextHour, Some(suspicion)) => {
+                (&customer_hour.customer.state.identity, Some(suspicious(suspicion)))
+            }
         };
         let customer = customer_hour.billed_as(identity);
-        let sealed =
+        let mut sealed =
             seal(self.next_record, customer_hour.context(dimension, late_by), &customer, dimension, bucket);
-        if let Some(record) = sealed.record {
-            self.write_sealed(record, held_for, series, step);
+        if let Some(record) = sealed.record.take() {
+            let hold = hold.filter(|(reason, _)| !is_about_usage(*reason) || record.bills_something());
+            let is_capped = sealed.is_capped && is_billable(hold.as_ref());
+            self.capped.note(customer_hour.customer.product, series, &record, is_capped);
+            let hold = hold.map(|(reason, detail)| Hold {
+                reason,
+                detail: detail.into(),
+                withheld: sealed.withhold(),
+            });
+            self.write_sealed(customer_hour, record, hold, series, step);
         }
-        sealed.carry
+        Ok(sealed.carry)
     }
 
     fn write_sealed(
         &mut self,
+        customer_hour: &CustomerHour<'_>,
         record: Record,
-        held_for: Option<HoldReason>,
+        hold: Option<Hold>,
         series: Series,
         step: &mut SealStep<'_, '_>,
     ) {
@@ -178,43 +240,59 @@ impl Billing {
         self.outstanding.rounded(series, &record);
         let row = Encoded::of(&record);
         self.journal.note_sealed(record.id, &row);
-        match held_for.filter(|reason| !is_about_usage(*reason) || record.bills_something()) {
+        match hold {
             None => self.put_pending(&record, row, step.txn),
-            Some(reason) => self.hold_at_seal(record, reason, series, step),
+            Some(hold) => self.hold_at_seal(customer_hour, record, hold, series, step),
         }
     }
 
     /// Keeps in plain sight what may not be sent.
     fn hold_at_seal(
         &mut self,
+        customer_hour: &CustomerHour<'_>,
         record: Record,
-        reason: HoldReason,
+        hold: Hold,
         series: Series,
         step: &mut SealStep<'_, '_>,
     ) {
-        let detail = match reason {
-            HoldReason::NotBillable => "used after the customer's last hour was sealed",
-            HoldReason::BeforeSince => {
-                "some of it may be from before the customer's `since`: it was counted when that was not known"
-            }
-            HoldReason::Replaced => {
-                "the customer's identity was replaced as of a moment in this hour, and some of what was counted since \
-                 may be the new one's"
-            }
-            _ => {
-                "the product's identity has changed: register the customer under the new one, then carry this"
-            }
-        };
-        let outcome = Outcome::Held { reason, detail: detail.into() };
-        let settled = Settled { record, attempts: 0, outcome, at: step.now };
+        let Hold { reason, detail, withheld } = hold;
+        let outcome = Outcome::Held { reason, detail };
+        let settled = Settled { record, attempts: 0, outcome, at: step.now, withheld };
         self.write_settled(&settled, Some(series), step.txn);
         self.tally.settled(&settled);
+        let by_closing = customer_hour.customer.state.deadline().unwrap_or(Timestamp::MAX);
+        let deadline = self.rules.window.deadline(customer_hour.hour).min(by_closing);
+        self.suspicious.note_held(&settled, deadline);
+        note_held_at_seal(&settled, deadline);
     }
 }
 
 /// Whether a record that bills nothing leaves nothing to decide about.
 const fn is_about_usage(reason: HoldReason) -> bool {
     matches!(reason, HoldReason::BeforeSince | HoldReason::Replaced)
+}
+
+fn suspicious(suspicion: Suspicion) -> (HoldReason, String) {
+    (HoldReason::Suspicious, suspicion.to_string())
+}
+
+/// Whether AWS is told of a record, at once or when a person says so.
+fn is_billable(hold: Option<&(HoldReason, String)>) -> bool {
+    hold.is_none_or(|(reason, _)| *reason == HoldReason::Suspicious)
+}
+
+fn note_held_at_seal(settled: &Settled, deadline: Timestamp) {
+    let record = &settled.record;
+    metrics::settled(&record.product, &settled.outcome);
+    let Outcome::Held { reason, detail } = &settled.outcome else { return };
+    if *reason == HoldReason::Suspicious {
+        error!(
+            record = %record.id, product = %record.product, dimension = %record.dimension, hour = %record.hour,
+            quantity = %record.quantity, %detail, until = %deadline,
+            "a record is held as suspicious and was not sent: decide about it while AWS takes it"
+        );
+    }
+    debug!(record = %record.id, customer = %record.customer, reason = reason.name(), %detail, "held at its seal");
 }
 
 #[cfg(test)]

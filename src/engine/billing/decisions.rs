@@ -8,12 +8,12 @@ use crate::{
     domain::{
         billing::{
             journal::JournalEvent,
-            record::{Decided, Decision, DecisionKind, HoldReason, Outcome, RecordId, Settled, rolled},
+            record::{Decided, Decision, DecisionKind, HoldReason, Outcome, Record, RecordId, Settled},
         },
-        time::{Hour, Timestamp},
+        time::Timestamp,
     },
     engine::{counting::Counting, write_txn::WriteTxn},
-    store::{Encoded, StoreError, journal::hash_of_row, tables::decisions::Decisions},
+    store::{Encoded, StoreError, journal::hash_of_row, key::SeriesKey, tables::decisions::Decisions},
 };
 
 use super::{Billing, held::Resumed};
@@ -34,6 +34,10 @@ pub enum DecideError {
          one, and carry it"
     )]
     GivenUpIdentity(RecordId),
+    #[error(
+        "record {0} is of an hour that is billed under the identity before its product's change: carry it"
+    )]
+    LaterIdentity(RecordId),
     #[error(
         "the customer of record {0} is closed, and has no later hour: reopen the customer first, or write it off"
     )]
@@ -64,8 +68,14 @@ impl Billing {
         let mut resumed = Vec::new();
         for settled in held {
             self.write_down(&settled, decision, txn)?;
+            if decision.kind != DecisionKind::WriteOff {
+                self.count_among_usual(&settled, txn)?;
+            }
             match decision.kind {
-                DecisionKind::Retry => resumed.push(self.resume(settled, decision.at, txn)),
+                DecisionKind::Retry => {
+                    self.release(&settled, decision.at, counting);
+                    resumed.push(self.resume(settled, decision.at, txn));
+                }
                 DecisionKind::Carry => self.carry(settled, decision.at, counting, txn),
                 DecisionKind::WriteOff => self.close(settled, Outcome::WrittenOff, decision.at, txn),
             }
@@ -86,9 +96,22 @@ impl Billing {
                     Outcome::Held { reason: HoldReason::Conflict, .. } => {
                         return Err(DecideError::InConflict(id));
                     }
+                    Outcome::Held { reason: HoldReason::Suspicious, .. }
+                        if self.is_early(&settled.record) =>
+                    {
+                        return Err(DecideError::LaterIdentity(id));
+                    }
                     _ => {}
                 }
-                if deadline <= decision.at { Err(DecideError::TooLate { id, deadline }) } else { Ok(()) }
+                if deadline <= decision.at {
+                    return Err(DecideError::TooLate { id, deadline });
+                }
+                let has_place = || self.series_of(&settled.record, &self.customers.read()).is_some();
+                if settled.withheld.is_empty() || has_place() {
+                    Ok(())
+                } else {
+                    Err(DecideError::NotConfigured(id))
+                }
             }
             DecisionKind::Carry => {
                 let customers = self.customers.read();
@@ -102,13 +125,42 @@ impl Billing {
         }
     }
 
+    /// Whether a record has an identity that its product has only from a later hour on.
+    fn is_early(&self, record: &Record) -> bool {
+        let catalog = &self.rules.catalog;
+        let product = catalog.find(&record.product).and_then(|index| catalog.product(index));
+        product.is_some_and(|product| product.identity_for(record.hour) != record.identity.mode())
+    }
+
+    /// A suspicious hour that a person has billed was right, and is a measure for later ones.
+    fn count_among_usual(&mut self, settled: &Settled, txn: &mut WriteTxn<'_>) -> Result<(), StoreError> {
+        let Outcome::Held { reason: HoldReason::Suspicious, .. } = settled.outcome else { return Ok(()) };
+        let (record, catalog) = (&settled.record, self.rules.catalog.clone());
+        let Some(series) = self.series_of(record, &self.customers.read()) else { return Ok(()) };
+        let Some(product) = catalog.find(&record.product).and_then(|index| catalog.product(index)) else {
+            return Ok(());
+        };
+        let Some(dimension) = product.dimensions.get(usize::from(series.dimension.0)) else { return Ok(()) };
+        let Record { product, customer, dimension: name, .. } = record;
+        let key = SeriesKey { product, customer, dimension: name };
+        self.usual.count(series, (key, dimension), (record.hour, record.amounts.usage), txn)
+    }
+
     fn carry(&mut self, settled: Settled, now: Timestamp, counting: &mut Counting, txn: &mut WriteTxn<'_>) {
         let customers = self.customers.read();
         let Some(series) = self.series_of(&settled.record, &customers) else { return };
-        let into = self.watermark.open_hour(&customers, Some(series.customer), Hour::containing(now), now);
-        counting.carry(into, series, &rolled(&settled.record), &customers);
+        let into = self.open_hour(series, &customers, now);
+        counting.carry(into, series, &settled.moved(), &customers);
         drop(customers);
         self.close(settled, Outcome::Carried { into }, now, txn);
+    }
+
+    /// Lets what is withheld with a record go on, into the hour that is open now.
+    fn release(&self, settled: &Settled, now: Timestamp, counting: &mut Counting) {
+        let customers = self.customers.read();
+        let Some(series) = self.series_of(&settled.record, &customers) else { return };
+        let into = self.open_hour(series, &customers, now);
+        counting.carry(into, series, &settled.withheld, &customers);
     }
 
     /// Moves a held record to the ledger.
@@ -134,7 +186,7 @@ impl Billing {
             customer: record.customer.to_string(),
             dimension: record.dimension.to_string(),
             hour: record.hour,
-            amount: record.amounts.billed,
+            amount: settled.amount(),
             held_for,
             decision: decision.clone(),
         };

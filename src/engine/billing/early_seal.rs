@@ -8,10 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     domain::{
-        customer::{
-            replacement::EarlySeal,
-            state::{BilledAs, CustomerState},
-        },
+        customer::{replacement::EarlySeal, state::BilledAs},
         product::{Dimension, DimensionIndex},
         time::{Hour, Timestamp},
         usage::bucket::Bucket,
@@ -21,6 +18,7 @@ use crate::{
         customers::{Customer, CustomerIndex, CustomerTable},
         write_txn::WriteTxn,
     },
+    store::StoreError,
 };
 
 use super::{
@@ -71,7 +69,7 @@ impl Billing {
         counting: &Counting,
     ) -> Result<(), DoesNotFit> {
         let Some(product) = self.rules.catalog.product(customer.product) else { return Ok(()) };
-        let first = customer.state.watermark(self.watermark.0).next();
+        let first = customer.state.watermark(self.watermarks.of(customer.product)).next();
         let mut totals = vec![0_u128; product.dimensions.len()];
         for hour in hours(first, early.last) {
             for (dimension, bucket) in self.open_buckets(index, customer, hour, counting) {
@@ -135,9 +133,9 @@ impl Billing {
         customers: &CustomerTable,
         counting: &mut Counting,
         txn: &mut WriteTxn<'_>,
-    ) {
+    ) -> Result<(), StoreError> {
         let catalog = self.rules.catalog.clone();
-        let Some(product) = catalog.product(customer.product) else { return };
+        let Some(product) = catalog.product(customer.product) else { return Ok(()) };
         let now = txn.now;
         let mut step = SealStep::new(now, counting, txn);
         for hour in hours(early.first, early.last) {
@@ -150,7 +148,7 @@ impl Billing {
             let part = (hour == early.last).then_some(Part { is_shared: early.is_shared });
             let customer_hour =
                 CustomerHour { index, customer, product, hour, claims_zero, is_last: false, part };
-            self.seal_buckets(&customer_hour, customers, &mut step);
+            self.seal_buckets(&customer_hour, customers, &mut step)?;
         }
         let records = step.progress.records;
         self.journal.end_seal(now, txn.batch);
@@ -160,11 +158,12 @@ impl Billing {
             is_shared = early.is_shared,
             "an identity was replaced, and what it has used is sealed"
         );
+        Ok(())
     }
 
     /// AWS cannot be told otherwise about hours that are sealed.
-    pub(super) fn warn_of_sealed(&self, state: &CustomerState, since: Option<Timestamp>) {
-        let sealed_through = state.watermark(self.watermark.0);
+    pub(super) fn warn_of_sealed(&self, known: &Customer, since: Option<Timestamp>) {
+        let sealed_through = known.state.watermark(self.watermarks.of(known.product));
         if let Some(since) = since.filter(|since| Hour::containing(*since) <= sealed_through) {
             warn!(%since, %sealed_through, "an identity was replaced as of an hour that is billed under the old one");
         }

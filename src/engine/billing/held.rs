@@ -32,6 +32,7 @@ impl Billing {
     pub(super) fn remove_held(&mut self, settled: &Settled, txn: &mut WriteTxn<'_>) {
         self.unheld.insert(settled.record.id);
         self.tally.not_held(settled);
+        self.suspicious.note_gone(settled.record.id);
         self.hours.change(settled.record.hour, HourTally::not_held);
         txn.batch.delete(Held, settled.record.id);
     }

@@ -1,14 +1,19 @@
 //! Billing: hours become records, and each record is followed to its end.
 //!
-//! - `seal`: which customers' hours are sealed now, some at a time; `customer_hour`: how the buckets of one become
-//!   records.
+//! - `seal`: which customers' hours are sealed now, some at a time; `seal_scope`: which products' go together;
+//!   `customer_hour`: how the buckets of one become records.
 //! - `settle`: what becomes of a pending record; `held`: of one that waits for a person or a subscription.
-//! - `decisions`: a person's word about held records; `moves`: about a product that goes to another destination.
+//! - `decisions`: a person's word about held records; `adjustments`: about what is not sealed yet; `moves`: about a
+//!   product that goes to another destination.
 //! - `registration`: who is billed, and until when; `early_seal`: the part of an hour of an identity that gives way.
 //! - `record_reader`: records as others read them.
+//! - `usual_hours`, `suspicious`: what is usual, and by when a person must decide about what is not; `capped`: hours of
+//!   AWS's largest quantity.
 //! - `outstanding`: an independent balance; `hour_tallies`, `tally`: what people look at.
 //! - `retention`: what is old enough to go.
 
+mod adjustments;
+mod capped;
 mod customer_hour;
 mod decisions;
 mod early_seal;
@@ -20,13 +25,16 @@ pub(crate) mod record_reader;
 mod registration;
 mod retention;
 mod seal;
+mod seal_scope;
 mod seal_step;
 mod settle;
+mod suspicious;
 mod tally;
 #[cfg(test)]
 mod tenure_tests;
 #[cfg(test)]
 mod tests;
+mod usual_hours;
 
 pub(crate) use hour_tallies::read_hours;
 
@@ -38,20 +46,14 @@ use std::{
 use crate::{
     base::tasks::side_by_side,
     domain::{
-        billing::{
-            record::{Record, RecordId},
-            schedule::first_watermark,
-        },
+        billing::record::{Record, RecordId},
+        product::ProductIndex,
         time::{Hour, Timestamp},
     },
     store::{
         Batch, ReadTable, Rows, Store, StoreError,
         journal::Journal,
-        tables::{
-            records::Records,
-            sealing::{NextRecord, Sealing, SealingState},
-            settled::Held,
-        },
+        tables::{records::Records, sealing::NextRecord, settled::Held},
     },
 };
 
@@ -60,18 +62,25 @@ use super::{
     customers::{Customer, CustomerDirectory, CustomerIndex, CustomerTable},
     open_error::OpenError,
     rules::Rules,
-    watermark::Watermark,
+    watermark::Watermarks,
 };
+use adjustments::AdjustmentBook;
+use capped::CappedSeries;
 use hour_tallies::HourTallies;
 use outstanding::Outstanding;
-use seal::SealCursor;
+use seal_scope::SealCursor;
+use suspicious::SuspiciousRecords;
+use usual_hours::UsualHoursInBatch;
 
+pub(crate) use adjustments::{AdjustError, AdjustRequest, Adjusted};
+pub(crate) use capped::CappedCustomers;
 pub(crate) use decisions::DecideError;
 pub(crate) use held::Resumed;
 pub(crate) use moves::doubtful_records;
 pub(crate) use registration::{PutError, Registration};
 pub(crate) use seal_step::SealProgress;
 pub use settle::Settlement;
+pub(crate) use suspicious::{DecisionDeadlines, next_decision};
 pub(crate) use tally::RunningTotals;
 
 #[derive(Debug)]
@@ -79,8 +88,10 @@ pub(crate) struct Billing {
     rules: Arc<Rules>,
     customers: Arc<CustomerDirectory>,
     started: Timestamp,
-    watermark: Watermark,
+    watermarks: Watermarks,
     sealing: Option<SealCursor>,
+    /// The last hour that no product has open any more.
+    ended: Hour,
     /// Closing customers by the moment of their last seal.
     closing: BTreeSet<(Timestamp, CustomerIndex)>,
     /// Customers that have changed, by the hour whose seal ends the change.
@@ -95,6 +106,10 @@ pub(crate) struct Billing {
     journal: Journal,
     outstanding: Outstanding,
     hours: HourTallies,
+    usual: UsualHoursInBatch,
+    capped: CappedSeries,
+    suspicious: SuspiciousRecords,
+    adjustments: AdjustmentBook,
     tally: RunningTotals,
 }
 
@@ -107,14 +122,12 @@ impl Billing {
         in_change: Vec<CustomerIndex>,
         now: Timestamp,
     ) -> Result<Self, OpenError> {
-        let sealing_state = match store.find(Sealing, ())? {
-            Some(state) => state,
-            None => first_sealing_state(store, first_watermark(now, rules.grace))?,
-        };
+        let (watermarks, sealing) = seal_scope::load(store, &rules.catalog, rules.grace, now)?;
         let mut billing = Self {
             started: now,
-            watermark: Watermark(sealing_state.watermark),
-            sealing: sealing_state.unfinished.map(SealCursor::resumed),
+            ended: watermarks.lowest(),
+            watermarks,
+            sealing,
             closing: BTreeSet::new(),
             changed: BTreeSet::new(),
             waiting: BTreeSet::new(),
@@ -124,10 +137,17 @@ impl Billing {
             journal: open_journal(store, now)?,
             outstanding: Outstanding::default(),
             hours: HourTallies::load(store)?,
+            usual: UsualHoursInBatch::default(),
+            capped: CappedSeries::default(),
+            suspicious: SuspiciousRecords::default(),
+            adjustments: AdjustmentBook::load(store)?,
             tally: RunningTotals::default(),
             rules,
             customers,
         };
+        if let Some(cursor) = &billing.sealing {
+            billing.ended = billing.ended.min(billing.watermark_of(cursor.scope).previous());
+        }
         billing.schedule_changes(in_change);
         billing.load_records(store)?;
         billing.load_held(store, now)?;
@@ -163,18 +183,29 @@ impl Billing {
     fn load_held(&mut self, store: &dyn Rows, now: Timestamp) -> Result<(), OpenError> {
         store.each(Held, |_, settled| {
             self.tally.settled(&settled);
+            self.suspicious.note_held(&settled, self.deadline(&settled.record));
             self.wait_for_subscription(&settled, now);
             Ok(())
         })?;
         Ok(())
     }
 
-    pub(crate) fn watermark(&self) -> Watermark {
-        self.watermark
+    pub(crate) fn watermarks(&self) -> &Watermarks {
+        &self.watermarks
     }
 
     pub(crate) fn tally(&self) -> &RunningTotals {
         &self.tally
+    }
+
+    /// How many customers have reached AWS's largest quantity in the last sealed hour.
+    pub(crate) fn capped_customers(&self) -> CappedCustomers {
+        self.capped.in_last_hour(&self.watermarks)
+    }
+
+    /// By when persons must have decided about suspicious records.
+    pub(crate) fn decision_deadlines(&self) -> Arc<DecisionDeadlines> {
+        self.suspicious.deadlines()
     }
 
     /// The number of the last record that was sealed.
@@ -194,6 +225,15 @@ impl Billing {
     pub(crate) fn written(&mut self) {
         self.unheld.clear();
         self.unpended.clear();
+        self.usual.written();
+        self.adjustments.written();
+    }
+
+    /// The hour that takes what moves on now.
+    fn open_hour(&self, series: Series, customers: &CustomerTable, now: Timestamp) -> Hour {
+        let product = customers.name(series.customer).map_or(ProductIndex(0), |(product, _)| product);
+        let hour = Hour::containing(now);
+        self.watermarks.open_hour(customers, product, Some(series.customer), (hour, now))
     }
 
     fn series_of(&self, record: &Record, customers: &CustomerTable) -> Option<Series> {
@@ -213,12 +253,4 @@ fn open_journal(store: &dyn Store, now: Timestamp) -> Result<Journal, StoreError
     journal.flush(&mut batch);
     store.commit(batch)?;
     Ok(journal)
-}
-
-fn first_sealing_state(store: &dyn Store, watermark: Hour) -> Result<SealingState, StoreError> {
-    let state = SealingState { watermark, unfinished: None };
-    let mut batch = Batch::default();
-    batch.put(Sealing, (), &state);
-    store.commit(batch)?;
-    Ok(state)
 }

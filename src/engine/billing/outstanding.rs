@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     domain::{
-        billing::record::{Outcome, Record},
+        billing::record::{Outcome, Record, Settled},
         product::Catalog,
         time::Hour,
     },
@@ -104,10 +104,17 @@ impl Outstanding {
         self.add(Owner::Series(series), record.amounts.rounded);
     }
 
+    /// A person has taken away what earlier hours had left.
+    pub(super) fn lowered(&mut self, series: Series, carried: u128) {
+        self.add(Owner::Series(series), signed(carried).saturating_neg());
+    }
+
     /// A record has left the pending ones. Without a series, it is of a customer or dimension that is not configured.
-    pub(super) fn settled(&mut self, record: &Record, series: Option<Series>, outcome: &Outcome) {
-        let gone = match outcome {
-            Outcome::Accepted { .. } | Outcome::WrittenOff => signed(record.amounts.billed),
+    pub(super) fn settled(&mut self, settled: &Settled, series: Option<Series>) {
+        let record = &settled.record;
+        let gone = match settled.outcome {
+            Outcome::Accepted { .. } => signed(record.amounts.billed),
+            Outcome::WrittenOff => signed(settled.amount()),
             // What moves on is what was used, without what rounding added.
             Outcome::RolledForward { .. } | Outcome::Carried { .. } => record.amounts.rounded.max(0),
             Outcome::Held { .. } | Outcome::Expired => 0,

@@ -1,10 +1,15 @@
 //! Records as others may read them, wherever they are: pending, held, or settled for good.
 
 use crate::{
-    domain::billing::record::{Decided, Delivery, Record, RecordId, Settled},
+    domain::billing::{
+        adjustment::Adjustment,
+        record::{Decided, Delivery, Record, RecordId, Settled},
+    },
     store::{
         ReadTable, Rows, StoreError,
+        key::BucketKey,
         tables::{
+            adjustments::Adjustments,
             decisions::Decisions,
             records::Records,
             settled::{Held, Receipts},
@@ -31,6 +36,13 @@ pub(crate) enum FoundRecord {
 }
 
 impl FoundRecord {
+    pub(crate) fn record(&self) -> &Record {
+        match self {
+            Self::Pending(record, _) => record,
+            Self::Settled(settled) => &settled.record,
+        }
+    }
+
     pub(crate) fn id(&self) -> RecordId {
         match self {
             Self::Pending(record, _) => record.id,
@@ -73,6 +85,17 @@ impl<'a> RecordReader<'a> {
     /// Persons' decisions about a record, oldest first.
     pub(crate) fn decisions(self, id: RecordId) -> Result<Vec<Decided>, StoreError> {
         Decisions::of(self.store, id)
+    }
+
+    /// What persons have taken from the bucket that became a record, oldest first.
+    pub(crate) fn adjustments_of(self, record: &Record) -> Result<Vec<Adjustment>, StoreError> {
+        let Record { hour, product, customer, dimension, .. } = record;
+        Adjustments::of(self.store, BucketKey { hour: *hour, product, customer, dimension })
+    }
+
+    /// What persons have taken from open hours, with numbers from `from` on, in order, at most `limit`.
+    pub(crate) fn adjustments(self, from: u64, limit: usize) -> Result<Vec<Adjustment>, StoreError> {
+        self.store.page(Adjustments, from, limit, |_, adjustment| adjustment)
     }
 
     /// The next records in the order of their numbers, from `from` on, at most `limit`.

@@ -21,6 +21,7 @@ use crate::{
         customers::{Customer, CustomerIndex, CustomerTable, IdentityTaken},
         write_txn::WriteTxn,
     },
+    store::StoreError,
 };
 
 use super::{
@@ -50,7 +51,7 @@ impl Registration {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum PutError {
     #[error("limits.max_customers ({most}) is reached")]
     TooMany { most: u64 },
@@ -64,6 +65,9 @@ pub enum PutError {
     DoesNotFit(#[from] DoesNotFit),
     #[error(transparent)]
     CarriesOver(#[from] CarriesOver),
+    /// It ends all writing, and nobody is answered with it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What came of a registration.
@@ -94,20 +98,20 @@ impl Billing {
             let is_used =
                 since.is_some_and(|since| self.is_used(index, &known, Hour::containing(since), counting));
             let terms = NewTerms { identity, since, hour, now: txn.now, reopens, is_used };
-            let replacement = known.state.replacement(&terms, self.seal_cursor())?;
+            let replacement = known.state.replacement(&terms, self.sealed_so_far(product))?;
             customers.check_identity(product, &key, &terms.identity).map_err(PutError::Taken)?;
             if let Some(replacement) = replacement {
-                self.warn_of_sealed(&known.state, since);
-                if let Some(first) = replacement.first_hour(&known.state, self.seal_cursor()) {
+                self.warn_of_sealed(&known, since);
+                if let Some(first) = replacement.first_hour(&known.state, self.sealed_so_far(product)) {
                     self.check_carries_nothing(index, &known, (first, txn.now), counting)?;
                 }
                 if let Some(early) = replacement.early_seal {
                     self.check_fits(index, &known, early, counting)?;
-                    self.seal_early(index, &known, early, &customers, counting, txn);
+                    self.seal_early(index, &known, early, &customers, counting, txn)?;
                     has_sealed = true;
                 }
             }
-            match known.state.register(terms, self.seal_cursor())? {
+            match known.state.register(terms, self.sealed_so_far(product))? {
                 Transition::Unchanged => return Ok(Registered { index, has_sealed }),
                 Transition::Changed { state, last_seal } => (state, last_seal),
             }
@@ -120,6 +124,7 @@ impl Billing {
             (CustomerState::new(identity, since, hour), LastSeal::Keep)
         };
         let (seals_at, changed_in) = (state.seals_at(self.rules.grace), state.changed_in());
+        self.reschedule_decisions(product, &key, state.deadline());
         let index = customers.put(Customer { product, key, state }).map_err(PutError::Taken)?;
         self.plan_last_seal(index, last_seal, seals_at);
         self.changed.extend(changed_in.map(|hour| (hour, index)));
@@ -127,12 +132,23 @@ impl Billing {
         Ok(Registered { index, has_sealed })
     }
 
-    /// An hour is sealed for all: what only the hour of a change had to know of its customers is forgotten.
-    pub(super) fn forget_changes(&mut self, hour: Hour, txn: &mut WriteTxn<'_>) {
-        while let Some((_, index)) = self.changed.first().copied().filter(|(changed, _)| *changed <= hour) {
-            self.changed.pop_first();
-            self.change_customer(index, CustomerEvent::HourSealed { hour }, txn);
+    /// An hour is sealed: what only the hour of a change had to know of its customers is forgotten.
+    pub(super) fn forget_changes(&mut self, txn: &mut WriteTxn<'_>) {
+        let highest = self.watermarks.highest();
+        let changed = self.changed.iter().copied().take_while(|(hour, _)| *hour <= highest);
+        let sealed: Vec<_> =
+            changed.filter(|(hour, index)| *hour <= self.watermark_of_customer(*index)).collect();
+        for change in sealed {
+            self.changed.remove(&change);
+            let hour = self.watermark_of_customer(change.1);
+            self.change_customer(change.1, CustomerEvent::HourSealed { hour }, txn);
         }
+    }
+
+    /// The last sealed hour of the product that a customer is of.
+    fn watermark_of_customer(&self, index: CustomerIndex) -> Hour {
+        let customers = self.customers.read();
+        customers.name(index).map_or(Hour::FIRST, |(product, _)| self.watermarks.of(product))
     }
 
     /// Ends a customer's usage; `noticed` is when AWS said so. `None` if there is no such customer.
@@ -164,9 +180,17 @@ impl Billing {
         let Some(known) = self.customers.read().get(index) else { return };
         let Transition::Changed { state, last_seal } = known.state.apply(event) else { return };
         self.plan_last_seal(index, last_seal, state.seals_at(self.rules.grace));
+        self.reschedule_decisions(known.product, &known.key, state.deadline());
         let mut customers = self.customers.write();
         customers.set_state(index, state);
         customers.write_row(index, &self.rules.catalog, txn.batch);
+    }
+
+    /// The last hour of a closing customer ends the time for decisions about its records.
+    fn reschedule_decisions(&mut self, product: ProductIndex, customer: &str, by_closing: Option<Timestamp>) {
+        if let Some(product) = self.rules.catalog.product(product) {
+            self.suspicious.reschedule(&product.code, customer, by_closing, self.rules.window);
+        }
     }
 
     fn plan_last_seal(&mut self, index: CustomerIndex, last_seal: LastSeal, seals_at: Option<Timestamp>) {
@@ -177,7 +201,7 @@ impl Billing {
         }
     }
 
-    fn seal_cursor(&self) -> SealedSoFar {
-        SealedSoFar { watermark: self.watermark.0, is_sealing: self.sealing.is_some() }
+    fn sealed_so_far(&self, product: ProductIndex) -> SealedSoFar {
+        SealedSoFar { watermark: self.watermarks.of(product), is_sealing: self.is_sealing(product) }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         },
         customer::transition::CustomerEvent,
         time::Hour,
+        usage::bucket::Carry,
     },
     engine::{
         counting::{Counting, series::Series},
@@ -74,7 +75,13 @@ impl Billing {
                 (record, delivery.attempts, self.give_up(record, delivery, counting, txn))
             }
         };
-        let settled = Settled { record: (**record).clone(), attempts, outcome, at: txn.now };
+        let settled = Settled {
+            record: (**record).clone(),
+            attempts,
+            outcome,
+            at: txn.now,
+            withheld: Carry::default(),
+        };
         let series = self.series_of(record, &self.customers.read());
         self.write_settled(&settled, series, txn);
         self.remove_pending(&settled.record, txn);
@@ -120,7 +127,7 @@ impl Billing {
         };
         let line = JournalEvent::Settled { record: record.id, row };
         self.journal.append(line, settled.at, txn.batch);
-        self.outstanding.settled(record, series, &settled.outcome);
+        self.outstanding.settled(settled, series);
         self.hours.change(record.hour, |tally| tally.settled(&settled.outcome));
     }
 
@@ -155,8 +162,8 @@ impl Billing {
         let series = self.series_of(record, &customers).filter(|series| {
             !customers.is_closing(series.customer) && customers.goes_by(series.customer, &record.identity)
         });
-        let customer = series.map(|series| series.customer);
-        let current = self.watermark.open_hour(&customers, customer, Hour::containing(txn.now), txn.now);
+        let current = series
+            .map_or_else(|| Hour::containing(txn.now), |series| self.open_hour(series, &customers, txn.now));
         match (missed(record, delivery, self.rules.missed, current), series) {
             (Outcome::RolledForward { .. }, None) => {
                 Outcome::Held { reason: HoldReason::Missed, detail: delivery.last_error.clone() }

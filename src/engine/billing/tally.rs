@@ -41,7 +41,7 @@ impl RunningTotals {
                 *self.held_records.entry((record.product.clone(), *reason)).or_default() += 1;
                 let units =
                     self.held_units.entry((record.product.clone(), record.dimension.clone())).or_default();
-                *units = units.saturating_add(record.amounts.billed);
+                *units = units.saturating_add(settled.amount());
             }
             Outcome::RolledForward { .. }
             | Outcome::Expired
@@ -57,7 +57,7 @@ impl RunningTotals {
             *held = held.saturating_sub(1);
         }
         if let Some(units) = self.held_units.get_mut(&(record.product.clone(), record.dimension.clone())) {
-            *units = units.saturating_sub(record.amounts.billed);
+            *units = units.saturating_sub(settled.amount());
         }
     }
 }

@@ -15,9 +15,12 @@ use crate::{
         time::Timestamp,
     },
     engine::{
-        billing::{DecideError, PutError, Registration, Resumed, SealProgress, Settlement},
+        billing::{
+            AdjustError, AdjustRequest, Adjusted, Billing, DecideError, PutError, Registration, Resumed,
+            SealProgress, Settlement,
+        },
         counting::{
-            CountError,
+            CountError, Counting,
             request::{CountRequest, Counted},
             streams::ProducerStream,
         },
@@ -46,6 +49,8 @@ pub(super) enum Command {
     Decide(Ask<(BTreeSet<RecordId>, Decision), Vec<Resumed>, DecideError>),
     /// Writes down that a product may move to another destination.
     AllowMove(Ask<MoveOrder, AllowedMove, MoveError>),
+    /// Takes from open hours what a person wants to be gone.
+    Adjust(Ask<AdjustRequest, Adjusted, AdjustError>),
     /// Tries held records of customers without a subscription again, if any are due.
     RetrySlowly(Ask<(), Vec<Resumed>, Never>),
     /// Does a step of sealing, as of a moment that is trusted.
@@ -114,10 +119,28 @@ pub(super) enum Completion {
     CustomerClosed(ProductIndex, Answer<Option<Customer>, Never>),
     Decided(Answer<Vec<Resumed>, DecideError>),
     MoveAllowed(Answer<AllowedMove, MoveError>),
+    Adjusted(Answer<Adjusted, AdjustError>),
     Retried(Answer<Vec<Resumed>, Never>),
     Sealed(Answer<SealProgress, Never>),
     Dropped(Answer<bool, Never>),
     Settled(Answer<Vec<Settled>, Never>),
+}
+
+/// `has_sealed` tells whether an identity gave way, and what it used was sealed.
+fn put_customers(
+    customers: Vec<Registration>,
+    (billing, counting): (&mut Billing, &mut Counting),
+    txn: &mut WriteTxn<'_>,
+    has_sealed: &mut bool,
+) -> Result<Result<(), PutError>, StoreError> {
+    for customer in customers {
+        match billing.put_customer(customer, counting, txn) {
+            Ok(registered) => *has_sealed |= registered.has_sealed,
+            Err(PutError::Store(fault)) => return Err(fault),
+            Err(refused) => return Ok(Err(refused)),
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Carries a command out, in memory and in the batch.
@@ -141,11 +164,8 @@ pub(super) fn apply(
             .map(Completion::StreamOpened),
         Command::PutCustomers(ask) => {
             let mut has_sealed = false;
-            let put = |customer| -> Result<(), PutError> {
-                has_sealed |= billing.put_customer(customer, counting, txn)?.has_sealed;
-                Ok(())
-            };
-            let answer = ask.answer(lifecycle, |customers| Ok(customers.into_iter().try_for_each(put)))?;
+            let put = |customers| put_customers(customers, (billing, counting), txn, &mut has_sealed);
+            let answer = ask.answer(lifecycle, put)?;
             Ok(Completion::CustomersPut(has_sealed, answer))
         }
         Command::CloseCustomer(ask) => {
@@ -169,14 +189,21 @@ pub(super) fn apply(
             };
             ask.answer(lifecycle, allow).map(Completion::MoveAllowed)
         }
+        Command::Adjust(ask) => {
+            let adjust = |request: AdjustRequest| match billing.adjust(&request, counting, txn) {
+                Err(AdjustError::Store(fault)) => Err(fault),
+                adjusted => Ok(adjusted),
+            };
+            ask.answer(lifecycle, adjust).map(Completion::Adjusted)
+        }
         Command::RetrySlowly(ask) => {
             ask.answer(lifecycle, |()| billing.retry_slowly(txn).map(Ok)).map(Completion::Retried)
         }
         Command::Seal(ask) => {
-            ask.answer(lifecycle, |now| Ok(Ok(billing.seal_step(now, counting, txn)))).map(Completion::Sealed)
+            ask.answer(lifecycle, |now| billing.seal_step(now, counting, txn).map(Ok)).map(Completion::Sealed)
         }
         Command::FinishSeal(ask) => ask
-            .answer(lifecycle, |()| Ok(Ok(billing.finish_seal_step(counting, txn))))
+            .answer(lifecycle, |()| billing.finish_seal_step(counting, txn).map(Ok))
             .map(Completion::Sealed),
         Command::DropExpired(ask) => {
             ask.answer(lifecycle, |now| Ok(Ok(state.drop_expired(now, txn)))).map(Completion::Dropped)
@@ -220,6 +247,7 @@ impl Completion {
                 announce_resumed(events, answer.value.as_deref().unwrap_or_default());
                 answer.send();
             }
+            Self::Adjusted(answer) => answer.send(),
             Self::Sealed(answer) => answer.send(),
             Self::Dropped(answer) => answer.send(),
             Self::Settled(answer) => answer.send(),

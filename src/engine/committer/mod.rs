@@ -34,7 +34,10 @@ use crate::{
 };
 
 use super::{
-    billing::{DecideError, PutError, Registration, Resumed, SealProgress, Settlement},
+    billing::{
+        AdjustError, AdjustRequest, Adjusted, DecideError, PutError, Registration, Resumed, SealProgress,
+        Settlement,
+    },
     counting::{
         CountError,
         request::{CountRequest, Counted},
@@ -45,6 +48,7 @@ use super::{
     moves::{MoveError, MoveOrder},
     state::EngineState,
     trusted_clock::TrustedClock,
+    watermark::Watermarks,
 };
 use commands::{Ask, Command, Notice};
 use syncer::Shared;
@@ -222,6 +226,11 @@ impl Committer {
         self.carry_out(order, Command::AllowMove, Readers::State).await
     }
 
+    /// Takes from open hours what a person wants to be gone: all of it or nothing, and once under one id.
+    pub(crate) async fn adjust(&self, request: AdjustRequest) -> Result<Adjusted, CommitError<AdjustError>> {
+        self.carry_out(request, Command::Adjust, Readers::Others).await
+    }
+
     /// Tries held records of customers without a subscription again, if any are due.
     pub async fn retry_slowly(&self) -> Result<(), CommitError<Never>> {
         self.carry_out((), Command::RetrySlowly, Readers::Others).await.map(drop)
@@ -263,7 +272,12 @@ impl Committer {
     }
 
     pub fn sealed_through(&self) -> Hour {
-        lock(&self.status).sealed_through
+        lock(&self.status).watermarks.lowest()
+    }
+
+    /// Up to which hours usage is sealed.
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        lock(&self.status).watermarks.clone()
     }
 
     pub fn customers(&self) -> &CustomerDirectory {

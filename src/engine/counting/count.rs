@@ -17,7 +17,7 @@ use crate::{
     },
     engine::{
         customers::{Customer, CustomerIndex, CustomerTable},
-        watermark::Watermark,
+        watermark::Watermarks,
         write_txn::WriteTxn,
     },
     store::{Rows, StoreError},
@@ -59,11 +59,11 @@ impl Counting {
     pub(crate) fn count(
         &mut self,
         request: &CountRequest,
-        watermark: Watermark,
+        watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
     ) -> Result<Counted, CountError> {
         let mut counted = Counted::default();
-        let mut admissions = self.admissions(request, watermark, txn);
+        let mut admissions = self.admissions(request, watermarks, txn);
         if let Some(position) = &request.position {
             let place = self.place(position, request, &admissions, txn.store);
             let place = place.inspect_err(|_| position.stream.end())?;
@@ -73,8 +73,8 @@ impl Counting {
             }
             counted.durable_sequence = position.sequence;
         }
-        self.count_entries(request, &mut admissions, watermark, txn, &mut counted)?;
-        self.count_identified(request, &mut admissions, watermark, txn, &mut counted)?;
+        self.count_entries(request, &mut admissions, watermarks, txn, &mut counted)?;
+        self.count_identified(request, &mut admissions, watermarks, txn, &mut counted)?;
         for (entry, admission) in request.entries.iter().zip(&admissions) {
             self.note_counted(entry, admission);
             counted.note(entry, admission);
@@ -92,10 +92,15 @@ impl Counting {
     }
 
     /// All of them at once: to lock the customer table for each would take longer than to count.
-    fn admissions(&self, request: &CountRequest, watermark: Watermark, txn: &WriteTxn<'_>) -> Vec<Admission> {
+    fn admissions(
+        &self,
+        request: &CountRequest,
+        watermarks: &Watermarks,
+        txn: &WriteTxn<'_>,
+    ) -> Vec<Admission> {
         let customers = self.customers.read();
         let admission = |entry| Admission {
-            target: Target::of(entry, &customers, watermark, txn),
+            target: Target::of(entry, &customers, watermarks, txn),
             admitted: None,
             duplicates: 0,
         };
@@ -142,14 +147,14 @@ impl Counting {
         &mut self,
         request: &CountRequest,
         admissions: &mut [Admission],
-        watermark: Watermark,
+        watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
         counted: &mut Counted,
     ) -> Result<(), StoreError> {
         for ((entry, admission), index) in request.entries.iter().zip(admissions).zip(0..) {
             if entry.events > 0
                 && let Err(why) =
-                    self.count_some(entry, admission, (entry.usage, entry.events), watermark, txn)?
+                    self.count_some(entry, admission, (entry.usage, entry.events), watermarks, txn)?
             {
                 counted.refused_entries.push(Refused { index, product: entry.product, why });
             }
@@ -162,7 +167,7 @@ impl Counting {
         &mut self,
         request: &CountRequest,
         admissions: &mut [Admission],
-        watermark: Watermark,
+        watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
         counted: &mut Counted,
     ) -> Result<(), StoreError> {
@@ -181,7 +186,7 @@ impl Counting {
                     counted.refused.push(Refused { index: event.index, product: entry.product, why });
                     continue;
                 }
-                match self.count_some(entry, admission, (event.usage, 1), watermark, txn)? {
+                match self.count_some(entry, admission, (event.usage, 1), watermarks, txn)? {
                     Ok(()) if is_sabotaged(Sabotage::ForgetDedupKey) => {}
                     // A clock that was set back since the event was looked at makes its id no older.
                     Ok(()) => self.dedup.insert(event.hash, txn.now.max(event.not_before)),
@@ -200,12 +205,12 @@ impl Counting {
         entry: &UsageEntry,
         admission: &mut Admission,
         (usage, events): (Usage, u64),
-        watermark: Watermark,
+        watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
     ) -> Result<Result<(), RejectReason>, StoreError> {
         let admitted = match &mut admission.admitted {
             Some(admitted) => admitted,
-            None => match self.admit(entry, admission.target, &usage, watermark, txn) {
+            None => match self.admit(entry, admission.target, &usage, watermarks, txn) {
                 Ok(admitted) => admission.admitted.insert(admitted),
                 Err(NotCounted::Refused(why)) => return Ok(Err(why)),
                 Err(NotCounted::Store(fault)) => return Err(fault),
@@ -220,12 +225,12 @@ impl Counting {
         entry: &UsageEntry,
         mut target: Target,
         usage: &Usage,
-        watermark: Watermark,
+        watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
     ) -> Result<Admitted, NotCounted> {
         if target.customer.is_none() {
             // Another entry may just have brought the customer in.
-            target = Target::of(entry, &self.customers.read(), watermark, txn);
+            target = Target::of(entry, &self.customers.read(), watermarks, txn);
         }
         if let Some(since) = target.since_after {
             return Err(RejectReason::BeforeSince { time: entry.earliest, since }.into());
@@ -244,7 +249,7 @@ impl Counting {
         let dimension = self.rules.catalog.dimension(entry.product, entry.dimension);
         let aggregate = dimension.map_or(Aggregate::Sum, |dimension| dimension.aggregate);
         let series = Series { customer, dimension: entry.dimension };
-        let bucket = self.buckets.open(target.hour, series, aggregate);
+        let bucket = self.buckets.open(entry.product, target.hour, series, aggregate);
         Ok(Admitted { bucket, is_new_subject: new_subject.is_some(), events: 0, untagged: 0, growth: 0 })
     }
 
@@ -349,12 +354,17 @@ struct Target {
 }
 
 impl Target {
-    fn of(entry: &UsageEntry, customers: &CustomerTable, watermark: Watermark, txn: &WriteTxn<'_>) -> Self {
+    fn of(
+        entry: &UsageEntry,
+        customers: &CustomerTable,
+        watermarks: &Watermarks,
+        txn: &WriteTxn<'_>,
+    ) -> Self {
         let customer = match &entry.customer {
             CustomerRef::Known(index) => Some(*index),
             CustomerRef::New(new) => customers.find(entry.product, &new.key),
         };
-        let hour = watermark.open_hour(customers, customer, entry.hour, txn.now);
+        let hour = watermarks.open_hour(customers, entry.product, customer, (entry.hour, txn.now));
         let since_after = customer.and_then(|index| customers.since_after(index, entry.earliest, hour));
         Self { customer, hour, since_after }
     }

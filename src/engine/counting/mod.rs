@@ -24,7 +24,7 @@ use crate::{
     domain::{
         product::{DimensionIndex, ProductIndex},
         time::{Hour, Timestamp},
-        usage::bucket::{Bucket, Carry},
+        usage::bucket::{Bucket, Carry, Lowered},
     },
     store::{Batch, Rows, StoreError},
 };
@@ -71,8 +71,8 @@ impl Counting {
         self.buckets.len()
     }
 
-    /// The oldest hour with usage that is not sealed.
-    pub(crate) fn oldest_open(&self) -> Option<Hour> {
+    /// The oldest hour of each product with usage that is not sealed.
+    pub(crate) fn oldest_open(&self) -> BTreeMap<ProductIndex, Hour> {
         self.buckets.oldest()
     }
 
@@ -83,6 +83,11 @@ impl Counting {
 
     pub(crate) fn is_empty(&self, hour: Hour) -> bool {
         self.buckets.is_empty(hour)
+    }
+
+    /// Whether nothing of a product is open in the hour.
+    pub(crate) fn is_empty_of(&self, product: ProductIndex, hour: Hour) -> bool {
+        self.buckets.is_empty_of(product, hour)
     }
 
     /// Whether a customer has used anything in the hour.
@@ -109,6 +114,21 @@ impl Counting {
     /// Moves what an earlier hour left into an open bucket.
     pub(crate) fn carry(&mut self, hour: Hour, series: Series, carry: &Carry, customers: &CustomerTable) {
         self.buckets.carry(hour, series, carry, &SeriesNames::new(&self.rules.catalog, customers));
+    }
+
+    /// The open buckets of a customer and dimension, oldest first.
+    pub(crate) fn open_of(&self, series: Series) -> Vec<(Hour, &Bucket)> {
+        self.buckets.of(series)
+    }
+
+    /// What is open of a customer and dimension, in base units.
+    pub(crate) fn open_total(&self, series: Series) -> u128 {
+        self.open_of(series).iter().fold(0, |sum, (_, bucket)| sum.saturating_add(bucket.total()))
+    }
+
+    /// Takes from an open bucket what a person wants to be gone.
+    pub(crate) fn lower(&mut self, hour: Hour, series: Series, lowered: &Lowered, customers: &CustomerTable) {
+        self.buckets.lower(hour, series, lowered, &SeriesNames::new(&self.rules.catalog, customers));
     }
 
     /// Ends an hour, every bucket of which has been taken.

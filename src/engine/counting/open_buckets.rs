@@ -9,7 +9,7 @@ use crate::{
         product::{Aggregate, Catalog, DimensionIndex, ProductIndex},
         time::Hour,
         usage::{
-            bucket::{Bucket, Carry, Usage},
+            bucket::{Bucket, Carry, Lowered, Usage},
             event::RejectReason,
             tags::TagSet,
         },
@@ -30,6 +30,8 @@ use super::series::{Series, SeriesFinder, SeriesMap, SeriesNames};
 pub(super) struct OpenBuckets {
     by_hour: BTreeMap<Hour, SeriesMap<Bucket>>,
     buckets: usize,
+    /// The number of buckets of each product and hour that has any.
+    by_product: BTreeMap<ProductIndex, BTreeMap<Hour, usize>>,
     /// Distinct subjects that the buckets have counted.
     subjects: u64,
     /// Tagged parts of the buckets.
@@ -70,6 +72,7 @@ impl OpenBuckets {
             if let Some((product, series)) = finder.find(key.product, key.customer, key.dimension) {
                 open.grow(product, series.dimension, signed(bucket.total()));
                 open.buckets += 1;
+                open.note_new(product, key.hour);
                 open.subjects += bucket.usage.subjects();
                 open.by_hour.entry(key.hour).or_default().get_or_insert_with(series, || bucket);
             } else {
@@ -104,12 +107,34 @@ impl OpenBuckets {
         &self.units
     }
 
-    pub(super) fn oldest(&self) -> Option<Hour> {
-        self.by_hour.iter().find(|(_, buckets)| !buckets.is_empty()).map(|(hour, _)| *hour)
+    /// The oldest hour of each product that has any.
+    pub(super) fn oldest(&self) -> BTreeMap<ProductIndex, Hour> {
+        let oldest = |(product, hours): (&ProductIndex, &BTreeMap<Hour, usize>)| {
+            hours.first_key_value().map(|(hour, _)| (*product, *hour))
+        };
+        self.by_product.iter().filter_map(oldest).collect()
     }
 
     pub(super) fn is_empty(&self, hour: Hour) -> bool {
         self.by_hour.get(&hour).is_none_or(SeriesMap::is_empty)
+    }
+
+    pub(super) fn is_empty_of(&self, product: ProductIndex, hour: Hour) -> bool {
+        self.by_product.get(&product).is_none_or(|hours| !hours.contains_key(&hour))
+    }
+
+    fn note_new(&mut self, product: ProductIndex, hour: Hour) {
+        *self.by_product.entry(product).or_default().entry(hour).or_default() += 1;
+    }
+
+    fn note_gone(&mut self, product: ProductIndex, hour: Hour) {
+        let Some(hours) = self.by_product.get_mut(&product) else { return };
+        if let Some(buckets) = hours.get_mut(&hour) {
+            *buckets -= 1;
+            if *buckets == 0 {
+                hours.remove(&hour);
+            }
+        }
     }
 
     /// Whether a customer has had a bucket in the hour.
@@ -122,13 +147,23 @@ impl OpenBuckets {
     }
 
     /// Finds or makes a bucket, which is going to change.
-    pub(super) fn open(&mut self, hour: Hour, series: Series, aggregate: Aggregate) -> BucketPosition {
+    pub(super) fn open(
+        &mut self,
+        product: ProductIndex,
+        hour: Hour,
+        series: Series,
+        aggregate: Aggregate,
+    ) -> BucketPosition {
         self.dirty.insert((hour, series));
-        let buckets = &mut self.buckets;
+        let mut is_new = false;
         let index = self.by_hour.entry(hour).or_default().index_or_insert_with(series, || {
-            *buckets += 1;
+            is_new = true;
             Bucket::new(aggregate)
         });
+        if is_new {
+            self.buckets += 1;
+            self.note_new(product, hour);
+        }
         BucketPosition { hour, series, index }
     }
 
@@ -186,6 +221,7 @@ impl OpenBuckets {
         self.subjects = self.subjects.saturating_sub(bucket.usage.subjects());
         self.tag_sets -= bucket.tagged.len();
         if let Some((product, _)) = names.dimension(series) {
+            self.note_gone(product, hour);
             self.grow(product, series.dimension, signed(bucket.total()).saturating_neg());
         }
         if let Some(key) = names.bucket_key(hour, series) {
@@ -202,7 +238,7 @@ impl OpenBuckets {
         let Some((product, dimension)) = names.dimension(series).filter(|_| !carry.is_empty()) else {
             return;
         };
-        let position = self.open(hour, series, dimension.aggregate);
+        let position = self.open(product, hour, series, dimension.aggregate);
         let bucket = bucket_at(&mut self.by_hour, position);
         let (before, sets) = (bucket.total(), bucket.tagged.len());
         bucket.take_in(carry);
@@ -210,6 +246,27 @@ impl OpenBuckets {
         self.tag_sets += bucket.tagged.len() - sets;
         self.dirty_tags.extend(carry.tagged.iter().map(|(tags, _)| (hour, series, tags.clone())));
         self.grow(product, series.dimension, growth);
+    }
+
+    /// The buckets of a customer and dimension, oldest first.
+    pub(super) fn of(&self, series: Series) -> Vec<(Hour, &Bucket)> {
+        self.by_hour.iter().filter_map(|(hour, buckets)| Some((*hour, buckets.get(series)?))).collect()
+    }
+
+    /// Lowers a bucket by a part of it.
+    pub(super) fn lower(&mut self, hour: Hour, series: Series, lowered: &Lowered, names: &SeriesNames<'_>) {
+        let Some(bucket) = self.by_hour.get_mut(&hour).and_then(|buckets| buckets.get_mut(series)) else {
+            return;
+        };
+        let (before, sets) = (bucket.total(), bucket.tagged.len());
+        bucket.lower(lowered);
+        let growth = signed(bucket.total()) - signed(before);
+        self.tag_sets -= sets - bucket.tagged.len();
+        self.dirty.insert((hour, series));
+        self.dirty_tags.extend(lowered.tagged.iter().map(|(tags, _)| (hour, series, tags.clone())));
+        if let Some((product, _)) = names.dimension(series) {
+            self.grow(product, series.dimension, growth);
+        }
     }
 
     /// Ends an hour, every bucket of which has been taken.
@@ -230,9 +287,13 @@ impl OpenBuckets {
             }
         }
         for (hour, series, tags) in std::mem::take(&mut self.dirty_tags) {
-            let amount = self.get(hour, series).and_then(|bucket| bucket.tagged.get(&tags));
-            if let (Some(amount), Some(key)) = (amount, names.bucket_key(hour, series)) {
-                TaggedRows::put(batch, key, &tags, amount);
+            let (Some(bucket), Some(key)) = (self.get(hour, series), names.bucket_key(hour, series)) else {
+                continue;
+            };
+            match bucket.tagged.get(&tags) {
+                Some(amount) => TaggedRows::put(batch, key, &tags, amount),
+                // It found no room, or all of it was taken away.
+                None => TaggedRows::delete(batch, key, &tags),
             }
         }
     }

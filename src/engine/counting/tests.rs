@@ -4,6 +4,7 @@ use super::{CountError, request::StreamPosition, streams::ProducerStream};
 use crate::{
     domain::{
         billing::record::MissedPolicy,
+        product::ProductIndex,
         time::Hour,
         usage::{bucket::Usage, event::RejectReason},
     },
@@ -57,7 +58,8 @@ fn a_bucket_above_the_limit_is_refused_and_an_open_one_still_takes_usage() {
     );
     assert_eq!(refused(&count(&mut harness, vec![first], None).unwrap()), Vec::<&RejectReason>::new());
     assert_eq!(harness.open_units(), 14);
-    assert_eq!(harness.state.status().oldest_open, Some(Hour::containing(harness.now)));
+    let oldest = (ProductIndex(0), Hour::containing(harness.now));
+    assert_eq!(harness.state.status().oldest_open, [oldest].into());
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What asks for a person: what it is, what to type, and where the runbook says more.
 
-use std::sync::Arc;
-
 use super::{Facts, IMMINENT, Level, NEAR, ProductFacts, SETTLING};
 use crate::{
     domain::{billing::record::HoldReason, time::Timestamp},
@@ -40,7 +38,15 @@ pub(crate) enum Problem<'a> {
         deadline: Option<Timestamp>,
     },
     /// Records of a product are held for a person to decide.
-    Held { product: &'a str, reason: HoldReason, records: u64 },
+    Held {
+        product: &'a str,
+        reason: HoldReason,
+        records: u64,
+        /// The moment until which AWS takes the first of them, where nothing but the decision is missing.
+        decide_by: Option<Timestamp>,
+    },
+    /// An hour of so many customers has reached AWS's largest quantity.
+    Capped { product: &'a str, dimension: &'a str, customers: u64 },
 }
 
 /// All concerns, the worst first.
@@ -55,7 +61,10 @@ pub(crate) fn all<'a>(facts: &Facts<'a>) -> Vec<Concern<'a>> {
     let mut all: Vec<_> = of_agent.into_iter().flatten().collect();
     for product in facts.products {
         all.extend(unsent(facts.now, product));
-        all.extend(product.held.iter().map(|(reason, records)| held(&product.code, *reason, *records)));
+        all.extend(product.held.iter().map(|(reason, records)| held(product, *reason, *records)));
+        all.extend(
+            product.capped.iter().map(|(dimension, customers)| capped(product, dimension, *customers)),
+        );
     }
     all.sort_by_key(|concern| std::cmp::Reverse(concern.level));
     all
@@ -128,33 +137,60 @@ fn unsent(now: Timestamp, product: &ProductFacts) -> Option<Concern<'_>> {
     })
 }
 
-fn held(product: &Arc<str>, reason: HoldReason, records: u64) -> Concern<'_> {
+fn held(product: &ProductFacts, reason: HoldReason, records: u64) -> Concern<'_> {
+    let decide_by = product.decide_by.filter(|_| reason == HoldReason::Suspicious);
+    let product = &product.code;
     let decide = match reason {
         HoldReason::NotSubscribed | HoldReason::Refused | HoldReason::Replaced => {
             "tallyman held retry ID --reason TEXT --by NAME"
         }
         HoldReason::Missed | HoldReason::NoIdentity => "tallyman held carry ID --reason TEXT --by NAME",
-        HoldReason::NotBillable | HoldReason::BeforeSince => {
+        HoldReason::NotBillable | HoldReason::BeforeSince | HoldReason::Suspicious => {
             "tallyman held write-off ID --reason TEXT --by NAME"
         }
         HoldReason::Conflict | HoldReason::OutcomeUnknown => "tallyman reconcile --cloudtrail trail.json",
     };
+    let mut commands = vec![of_product("tallyman held", product), decide.to_owned()];
+    let runbook = match reason {
+        HoldReason::Conflict => "TallymanConflict",
+        HoldReason::Suspicious => {
+            commands.insert(1, "tallyman held retry ID --reason TEXT --by NAME".to_owned());
+            "TallymanSuspicious"
+        }
+        _ => "TallymanHeld",
+    };
     Concern {
         level: Level::Bad,
-        problem: Problem::Held { product, reason, records },
-        commands: vec![of_product("tallyman held", product), decide.to_owned()],
-        runbook: if reason == HoldReason::Conflict { "TallymanConflict" } else { "TallymanHeld" },
+        problem: Problem::Held { product, reason, records, decide_by },
+        commands,
+        runbook,
     }
 }
 
-/// The command for one product. A code that a shell could take apart is quoted.
-fn of_product(command: &str, code: &str) -> String {
-    let is_plain = code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if is_plain && !code.is_empty() {
-        format!("{command} --product {code}")
-    } else {
-        format!("{command} --product '{}'", code.replace('\'', "'\\''"))
+fn capped<'a>(product: &'a ProductFacts, dimension: &'a str, customers: u64) -> Concern<'a> {
+    let product = &product.code;
+    let of_dimension = format!("--dimension {}", quoted(dimension));
+    let adjust = format!("tallyman adjust --customer KEY {of_dimension} --minus N --reason TEXT --by NAME");
+    Concern {
+        level: Level::Warning,
+        problem: Problem::Capped { product, dimension, customers },
+        commands: vec![
+            of_product(&format!("tallyman records {of_dimension}"), product),
+            of_product(&adjust, product),
+        ],
+        runbook: "TallymanQuantityCapped",
     }
+}
+
+/// The command for one product.
+fn of_product(command: &str, code: &str) -> String {
+    format!("{command} --product {}", quoted(code))
+}
+
+/// A name as a shell takes it: one that it could take apart is quoted.
+fn quoted(name: &str) -> String {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_plain && !name.is_empty() { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

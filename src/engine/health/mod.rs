@@ -74,6 +74,10 @@ pub(crate) struct ProductFacts {
     pub unsent: u64,
     /// How many records are held, by reason.
     pub held: Vec<(HoldReason, u64)>,
+    /// The moment until which AWS takes the suspicious records that a person must decide about.
+    pub decide_by: Option<Timestamp>,
+    /// How many customers have reached AWS's largest quantity in the last sealed hour, by dimension.
+    pub capped: Vec<(Arc<str>, u64)>,
     pub last_answer: Option<LastAnswer>,
 }
 

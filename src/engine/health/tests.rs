@@ -19,6 +19,8 @@ fn product() -> ProductFacts {
         waits: Duration::ZERO,
         unsent: 0,
         held: Vec::new(),
+        decide_by: None,
+        capped: Vec::new(),
         last_answer: None,
     }
 }
@@ -99,10 +101,50 @@ fn what_asks_most_for_a_person_comes_first() {
     let products = [product];
     let concerns = all(&Facts { refused_events: 12, ..facts(&products) });
     let problems: Vec<_> = concerns.iter().map(|concern| &concern.problem).collect();
-    let held = Problem::Held { product: "prod", reason: HoldReason::Conflict, records: 3 };
+    let held = Problem::Held { product: "prod", reason: HoldReason::Conflict, records: 3, decide_by: None };
     let unsent = Problem::Unsent { product: "prod", obstacle: Some(&Said::Throttled), deadline: None };
     assert_eq!(problems, [&held, &Problem::NoRoom(12), &unsent]);
     assert_eq!(concerns[0].commands[0], "tallyman held --product prod");
+}
+
+#[test]
+fn a_suspicious_record_says_until_when_it_can_be_sent_and_no_other_does() {
+    let decide_by = Some(at("2026-11-22T14:10:00Z"));
+    let held = vec![(HoldReason::Suspicious, 2), (HoldReason::Refused, 1)];
+    let products = [ProductFacts { held, decide_by, ..product() }];
+    let concerns = all(&facts(&products));
+    let deadlines: Vec<_> = concerns
+        .iter()
+        .map(|concern| match concern.problem {
+            Problem::Held { reason, decide_by, .. } => (reason, decide_by),
+            _ => panic!("{concern:?}"),
+        })
+        .collect();
+    assert_eq!(deadlines, [(HoldReason::Suspicious, decide_by), (HoldReason::Refused, None)]);
+    let typed: Vec<_> = concerns[0].commands.iter().map(String::as_str).collect();
+    assert_eq!(
+        typed,
+        [
+            "tallyman held --product prod",
+            "tallyman held retry ID --reason TEXT --by NAME",
+            "tallyman held write-off ID --reason TEXT --by NAME",
+        ]
+    );
+    assert_eq!(concerns[0].runbook, "TallymanSuspicious");
+}
+
+#[test]
+fn an_hour_of_the_largest_quantity_asks_for_a_look_and_changes_no_answer() {
+    let products = [ProductFacts { capped: vec![("it's".into(), 2)], ..product() }];
+    let facts = facts(&products);
+    let [concern] = &all(&facts)[..] else { panic!("one concern") };
+    let problem = Problem::Capped { product: "prod", dimension: "it's", customers: 2 };
+    assert_eq!((concern.level, &concern.problem), (Level::Warning, &problem));
+    assert!(
+        concern.commands[1]
+            .ends_with("--dimension 'it'\\''s' --minus N --reason TEXT --by NAME --product prod")
+    );
+    assert_eq!(Health::of(&facts).level, Level::Good);
 }
 
 #[test]
@@ -112,6 +154,7 @@ fn the_runbook_has_a_section_for_each_concern() {
         ProductFacts { deadline: Some(deadline), ..kept_back(Said::Throttled) }
     });
     products[0].held = HoldReason::ALL.map(|reason| (reason, 1)).into();
+    products[0].capped = vec![("gb".into(), 1)];
     let failed = Phase::Failed("disk full".into());
     let facts = Facts {
         phase: &failed,
@@ -123,7 +166,7 @@ fn the_runbook_has_a_section_for_each_concern() {
     };
     let runbook = include_str!("../../../docs/runbook.md");
     let concerns = all(&facts);
-    assert_eq!(concerns.len(), 5 + 3 + HoldReason::ALL.len());
+    assert_eq!(concerns.len(), 5 + 3 + HoldReason::ALL.len() + 1);
     for concern in concerns {
         let heading = format!("\n## {}\n", concern.runbook);
         assert!(runbook.contains(&heading), "{} is not in the runbook", concern.runbook);

@@ -418,7 +418,8 @@ fn table_options(table: TableId, cache: &Cache) -> Options {
         | TableId::Journal
         | TableId::Outstanding
         | TableId::Customers
-        | TableId::MessageDigests => {}
+        | TableId::MessageDigests
+        | TableId::UsualHours => {}
     }
     options
 }

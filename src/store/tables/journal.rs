@@ -40,10 +40,11 @@ pub(crate) struct StoredLine {
     at_millis: i64,
     #[prost(bytes = "vec", tag = "2")]
     previous: Vec<u8>,
-    /// 1 opened, 2 sealed, 3 settled, 4 resumed, 5 decided, 6 dropped, 7 move allowed.
+    /// 1 opened, 2 sealed, 3 settled, 4 resumed, 5 decided, 6 dropped, 7 move allowed, 8 adjusted.
     #[prost(uint32, tag = "3")]
     entry: u32,
-    /// The record; of several the first; the next one to be sealed; the last one that was dropped; the move's number.
+    /// The record; of several the first; the next one to be sealed; the last one that was dropped; the number of a
+    /// move or of an adjustment.
     #[prost(uint64, tag = "4")]
     record: u64,
     /// The hash of the row, or, one after the other, those of all rows.
@@ -86,6 +87,9 @@ impl Protobuf for JournalLine {
             JournalEvent::MoveAllowed { number, row } => {
                 StoredLine { digests: row.0.to_vec(), ..stored(7, RecordId(*number)) }
             }
+            JournalEvent::Adjusted { number, row } => {
+                StoredLine { digests: row.0.to_vec(), ..stored(8, RecordId(*number)) }
+            }
         }
     }
 
@@ -102,6 +106,7 @@ impl Protobuf for JournalLine {
                 JournalEvent::Dropped { through: record, first_line: stored.first_line, before }
             }
             7 => JournalEvent::MoveAllowed { number: stored.record, row: digest(&stored.digests)? },
+            8 => JournalEvent::Adjusted { number: stored.record, row: digest(&stored.digests)? },
             other => return Err(format!("unknown entry {other}")),
         };
         let at = Timestamp::from_millis(stored.at_millis);

@@ -1,5 +1,6 @@
 //! What is on disk: a file for each kind of row, with its key, its value, its layout and its own ways of reading.
 
+pub(crate) mod adjustments;
 pub(crate) mod buckets;
 pub(crate) mod customers;
 pub(crate) mod decisions;
@@ -21,3 +22,4 @@ pub(crate) mod subjects;
 pub(crate) mod tagged;
 #[cfg(test)]
 mod tests;
+pub(crate) mod usual_hours;

@@ -18,6 +18,29 @@ impl Table for Sealing {
     type Value = SealingState;
 }
 
+/// The same of a product whose hours are sealed on their own, later than the others'.
+pub(crate) struct SealingOf;
+
+impl Table for SealingOf {
+    const ID: TableId = TableId::Meta;
+    const PREFIX: &'static str = "sealing_of/";
+    const WHAT: &'static str = "watermark of a product";
+    /// The product code.
+    type Key<'k> = &'k str;
+    type Value = SealingState;
+}
+
+impl SealingOf {
+    /// The last hour of a product that is closed to events.
+    pub(crate) fn watermark(store: &dyn Rows, product: &str) -> Result<Hour, StoreError> {
+        let state = match store.find(Self, product)? {
+            Some(own) => Some(own),
+            None => store.find(Sealing, ())?,
+        };
+        Ok(state.map_or(Hour::FIRST, |state| state.watermark))
+    }
+}
+
 /// The number of the next record to be sealed.
 pub struct NextRecord;
 

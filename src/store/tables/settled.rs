@@ -2,11 +2,16 @@
 
 use prost::Message;
 
-use super::records::StoredRecord;
+use super::{
+    buckets::{StoredOrigin, carried, origins},
+    records::StoredRecord,
+    tagged::{StoredPart, stored_parts, tagged},
+};
 use crate::{
     domain::{
         billing::record::{HoldReason, Outcome, Record, RecordId, Settled},
         time::{Hour, Timestamp},
+        usage::bucket::Carry,
     },
     store::{TableId, table::Table, value::Protobuf},
 };
@@ -52,6 +57,27 @@ pub(crate) struct StoredSettled {
     detail: String,
     #[prost(uint32, tag = "9")]
     into_hour: u32,
+    /// Absent if nothing is withheld.
+    #[prost(message, optional, tag = "10")]
+    withheld: Option<StoredWithheld>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StoredWithheld {
+    #[prost(message, repeated, tag = "1")]
+    origins: Vec<StoredOrigin>,
+    #[prost(message, repeated, tag = "2")]
+    tagged: Vec<StoredPart>,
+}
+
+fn stored_withheld(withheld: &Carry) -> Option<StoredWithheld> {
+    let stored =
+        || StoredWithheld { origins: origins(&withheld.origins), tagged: stored_parts(&withheld.tagged) };
+    (!withheld.origins.is_empty()).then(stored)
+}
+
+fn withheld(stored: StoredWithheld) -> Result<Carry, String> {
+    Ok(Carry { origins: carried(stored.origins), tagged: tagged(stored.tagged)?, level: None })
 }
 
 impl Protobuf for Settled {
@@ -62,6 +88,7 @@ impl Protobuf for Settled {
             record: Some(self.record.to_stored()),
             attempts: self.attempts,
             at_millis: self.at.millis(),
+            withheld: stored_withheld(&self.withheld),
             ..StoredSettled::default()
         };
         match &self.outcome {
@@ -104,6 +131,7 @@ impl Protobuf for Settled {
             attempts: stored.attempts,
             outcome,
             at: Timestamp::from_millis(stored.at_millis),
+            withheld: stored.withheld.map(withheld).transpose()?.unwrap_or_default(),
         })
     }
 }

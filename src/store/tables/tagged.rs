@@ -2,8 +2,9 @@
 
 use prost::Message;
 
+use super::numbers::{StoredAmount, amount};
 use crate::{
-    domain::usage::tags::TagSet,
+    domain::usage::tags::{TagSet, Tagged},
     store::{
         Batch, Change, ReadTable, Rows, StoreError, TableId,
         key::{BucketKey, Key, KeyPart},
@@ -57,6 +58,10 @@ impl TaggedRows {
         batch.put(Self, TaggedKey { bucket, tags: &tags.encode() }, &amount);
     }
 
+    pub(crate) fn delete(batch: &mut Batch, bucket: BucketKey<'_>, tags: &TagSet) {
+        batch.delete(Self, TaggedKey { bucket, tags: &tags.encode() });
+    }
+
     pub(crate) fn delete_of(batch: &mut Batch, bucket: BucketKey<'_>) {
         let mut from = Vec::new();
         write_bucket(&bucket, &mut from);
@@ -102,6 +107,32 @@ impl Protobuf for TagSet {
     fn from_stored(stored: StoredTags) -> Result<Self, String> {
         tag_set(&stored.tags)?.ok_or_else(|| "it is empty".to_owned())
     }
+}
+
+/// An amount with one set of tags, where it is part of another value.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(super) struct StoredPart {
+    #[prost(message, repeated, tag = "1")]
+    tags: Vec<StoredTag>,
+    #[prost(message, optional, tag = "2")]
+    amount: Option<StoredAmount>,
+}
+
+pub(super) fn stored_parts(tagged: &Tagged) -> Vec<StoredPart> {
+    let part = |(tags, amount): (&TagSet, u128)| StoredPart {
+        tags: stored_tags(Some(tags)),
+        amount: Some(amount.into()),
+    };
+    tagged.iter().map(part).collect()
+}
+
+pub(super) fn tagged(stored: Vec<StoredPart>) -> Result<Tagged, String> {
+    let mut tagged = Tagged::default();
+    for part in stored {
+        let tags = tag_set(&part.tags)?.ok_or("a tagged part has no tags")?;
+        tagged.add(&tags, amount(part.amount));
+    }
+    Ok(tagged)
 }
 
 pub(super) fn stored_tags(tags: Option<&TagSet>) -> Vec<StoredTag> {

@@ -276,9 +276,34 @@ impl Application {
         Event {
             key: self.keys,
             series,
-            quantity: if is_level && chance(3) { 0 } else { fastrand::u64(..3000) },
+            quantity: if is_level && chance(3) { 0 } else { self.quantity(series) },
             subject: fastrand::u64(..6),
             time: has_time.then(|| UnixNanos::from_parts(moment, rest)),
+        }
+    }
+
+    /// Mostly what is usual, and now and then a slip.
+    fn quantity(&self, series: Series) -> u64 {
+        let usual = fastrand::u64(..3000);
+        if !chance(150) {
+            return usual;
+        }
+        let slip = fastrand::u64(1_000_000_000..5_000_000_000_000);
+        let dimension = series.dimension(self.world.catalog());
+        let event = event::Event { quantity: slip, subject: "someone", ..event::Event::default() };
+        match measure(dimension, &BOUNDS.around(self.world.clock.now()), &event) {
+            Ok(_) => {
+                self.world.trace.saw("a slip");
+                slip
+            }
+            Err(RejectReason::QuantityTooLarge { .. }) => {
+                self.world.trace.saw("a slip that is rejected");
+                usual
+            }
+            Err(other) => {
+                self.world.trace.fault(format!("a slip is rejected: {other}"));
+                usual
+            }
         }
     }
 

@@ -12,7 +12,10 @@ use super::{
     world::World,
 };
 use crate::domain::{
-    billing::record::Slot,
+    billing::{
+        record::Slot,
+        schedule::{OpenFor, seals_at},
+    },
     time::{Hour, Timestamp},
 };
 
@@ -249,11 +252,13 @@ impl Host<'_> {
         }
     }
 
-    /// Every event is acknowledged, every hour that is over is sealed, and AWS has answered for each record.
+    /// Every event is acknowledged, every hour that is due is sealed, and AWS has answered for each record.
     fn is_settled(&self) -> bool {
         let world = self.world;
         let hour = Hour::containing(world.truth.now());
-        let sealed = world.ledger().watermark().next() >= hour;
+        let open_for = OpenFor { grace: world.rules.grace, review: world.plan.review };
+        let next = seals_at(world.ledger().watermark(), Timestamp::MIN, open_for, &world.rules.window);
+        let sealed = next > world.truth.now();
         let is_late = world.truth.now() > hour.start().plus(Duration::from_mins(30));
         is_late && sealed && world.model().is_all_acknowledged() && world.ledger().pending() == 0
     }

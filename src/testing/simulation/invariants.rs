@@ -9,7 +9,7 @@ use super::{
     world::World,
 };
 use crate::{
-    domain::billing::record::{Record, RecordId},
+    domain::billing::record::{Record, RecordId, Settled},
     engine::{
         audit::{Known, audit},
         billing::record_reader::RecordReader,
@@ -61,7 +61,7 @@ pub(super) fn check_tally(store: &MemoryStore, status: &Status, world: &World) {
         .unwrap();
     let records = RecordReader::new(store);
     let held = records.held(RecordId(0), usize::MAX).unwrap();
-    let held_units: u128 = held.iter().map(|settled| settled.record.amounts.billed).sum();
+    let held_units: u128 = held.iter().map(Settled::amount).sum();
     let pending = records.pending_after(RecordId(0), usize::MAX).unwrap().len();
     let on_disk = (open, held.len() as u64, held_units, pending as u64);
     let told = (
@@ -87,6 +87,9 @@ fn all_records(store: &MemoryStore) -> Vec<(Record, Place)> {
     let settled = settled.into_iter().chain(held);
     pending
         .map(|(record, _)| (record, Place::Pending))
-        .chain(settled.map(|settled| (settled.record, Place::Settled(settled.outcome))))
+        .chain(settled.map(|settled| {
+            let place = Place::of(&settled);
+            (settled.record, place)
+        }))
         .collect()
 }

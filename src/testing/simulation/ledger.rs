@@ -2,23 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Series;
+use super::{Series, world::World};
 use crate::{
     domain::{
-        billing::record::{Delivery, Outcome, Record, RecordId, Settled, Slot},
+        billing::{
+            adjustment::Adjustment,
+            journal::JournalEvent,
+            record::{Delivery, Outcome, Record, RecordId, Settled, Slot},
+            usual::UsualHours,
+        },
         product::Catalog,
         time::Hour,
         usage::bucket::Bucket,
     },
     store::{
         Batch, Table, TableId,
-        key::BucketKey,
+        key::{BucketKey, SeriesKey},
         tables::{
+            adjustments::Adjustments,
             buckets::Buckets,
             deliveries::Deliveries,
+            journal::JournalLines,
             records::Records,
-            sealing::{Sealing, SealingState},
+            sealing::{Sealing, SealingOf, SealingState},
             settled::Held,
+            usual_hours::UsualHoursRows,
         },
     },
 };
@@ -30,7 +38,12 @@ pub(super) enum Row {
     Pending(Record),
     Tried(RecordId, Delivery),
     Settled(Settled),
-    Sealing(SealingState),
+    /// Of the product whose hours are sealed on their own, or of all others.
+    Sealing(Option<String>, SealingState),
+    Usual(Series, UsualHours),
+    Adjusted(Series, Adjustment),
+    /// The journal's line about an adjustment.
+    AdjustmentLine(u64),
 }
 
 pub(super) fn rows(batch: &Batch, catalog: &Catalog) -> Vec<Row> {
@@ -57,18 +70,45 @@ fn row(table: TableId, key: &[u8], value: Option<&[u8]>, catalog: &Catalog) -> O
             Some(Row::Tried(id, Deliveries::decode(value).unwrap()))
         }
         (TableId::Held | TableId::Receipts, Some(value)) => Some(Row::Settled(Held::decode(value).unwrap())),
-        (TableId::Meta, Some(value)) if Sealing::decode_key(key).is_ok() => {
-            Some(Row::Sealing(Sealing::decode(value).unwrap()))
+        (TableId::UsualHours, Some(value)) => {
+            let SeriesKey { customer, dimension, .. } = UsualHoursRows::decode_key(key).unwrap();
+            let series = Series::named(customer, dimension, catalog);
+            Some(Row::Usual(series, UsualHoursRows::decode(value).unwrap()))
         }
+        (TableId::Journal, Some(value)) => match JournalLines::decode(value).unwrap().entry {
+            JournalEvent::Adjusted { number, .. } => Some(Row::AdjustmentLine(number)),
+            _ => None,
+        },
+        (TableId::Meta, Some(value)) => meta_row(key, value, catalog),
         _ => None,
     }
+}
+
+fn meta_row(key: &[u8], value: &[u8], catalog: &Catalog) -> Option<Row> {
+    if Sealing::decode_key(key).is_ok() {
+        return Some(Row::Sealing(None, Sealing::decode(value).unwrap()));
+    }
+    if let Ok(product) = SealingOf::decode_key(key) {
+        return Some(Row::Sealing(Some(product.to_owned()), SealingOf::decode(value).unwrap()));
+    }
+    Adjustments::decode_key(key).ok()?;
+    let adjustment = Adjustments::decode(value).unwrap();
+    let series = Series::named(&adjustment.customer, &adjustment.dimension, catalog);
+    Some(Row::Adjusted(series, adjustment))
 }
 
 /// Where a record's usage is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Place {
     Pending,
-    Settled(Outcome),
+    /// With the base units that are withheld beside what the record bills.
+    Settled(Outcome, u128),
+}
+
+impl Place {
+    pub(super) fn of(settled: &Settled) -> Self {
+        Self::Settled(settled.outcome.clone(), settled.withheld.origins.total())
+    }
 }
 
 pub(super) struct Entry {
@@ -93,9 +133,26 @@ pub(super) struct Ledger {
     pub(super) levels: BTreeMap<Series, u128>,
     pub(super) sealed: BTreeSet<(Series, Hour)>,
     pub(super) watermark: Hour,
+    /// What persons have taken from each hour's own usage, and in all.
+    pub(super) lowered: HashMap<(Series, Hour), u128>,
+    pub(super) adjusted: BTreeMap<Series, u128>,
+    /// The usual hours, and what they were before the commit that is looked at changed them.
+    pub(super) usual: BTreeMap<Series, UsualHours>,
+    pub(super) usual_before: BTreeMap<Series, UsualHours>,
 }
 
 impl Ledger {
+    /// What is open of each customer and dimension that adds up.
+    pub(super) fn open(&self, world: &World) -> Vec<(Series, u128)> {
+        let mut open: BTreeMap<Series, u128> = BTreeMap::new();
+        for ((series, _), amount) in &self.open {
+            if series.dimension(world.catalog()).aggregate.adds_up() {
+                *open.entry(*series).or_default() += amount;
+            }
+        }
+        open.into_iter().filter(|(_, amount)| *amount > 0).collect()
+    }
+
     pub(super) fn watermark(&self) -> Hour {
         self.watermark
     }
@@ -127,7 +184,10 @@ impl Ledger {
 pub(super) fn amount(record: &Record, place: &Place) -> u128 {
     let rounded = record.amounts.rounded;
     match place {
-        Place::Settled(outcome) if outcome.moved_on() => rounded.min(0).unsigned_abs(),
-        _ => u128::try_from(i128::try_from(record.amounts.billed).unwrap() - rounded).unwrap(),
+        Place::Settled(outcome, _) if outcome.moved_on() => rounded.min(0).unsigned_abs(),
+        place => {
+            let withheld = if let Place::Settled(_, withheld) = place { *withheld } else { 0 };
+            u128::try_from(i128::try_from(record.amounts.billed + withheld).unwrap() - rounded).unwrap()
+        }
     }
 }

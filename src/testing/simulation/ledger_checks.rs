@@ -11,10 +11,15 @@ use super::{
 };
 use crate::{
     domain::{
-        billing::record::{HoldReason, Outcome, Record, RecordId},
+        billing::{
+            adjustment::Adjustment,
+            record::{HoldReason, Outcome, Record, RecordId},
+            schedule::{OpenFor, review_ends},
+        },
         invariants,
+        product::QuantityLimits,
         time::Hour,
-        usage::bucket::Bucket,
+        usage::{bucket::Bucket, quantity::Quantity},
     },
     store::tables::sealing::SealingState,
 };
@@ -30,7 +35,7 @@ impl Ledger {
     pub(super) fn held(&self, world: &World) -> Vec<(RecordId, HoldReason, bool)> {
         let market = world.market();
         let held = self.entries.iter().filter_map(|(id, entry)| match &entry.place {
-            Place::Settled(Outcome::Held { reason, .. }) => {
+            Place::Settled(Outcome::Held { reason, .. }, _) => {
                 Some((*id, *reason, market.has_billed(&entry.record)))
             }
             _ => None,
@@ -41,7 +46,9 @@ impl Ledger {
     /// Takes in what a commit has put on disk.
     pub(super) fn take_in(&mut self, rows: Vec<Row>, world: &World) {
         let mut touched = BTreeSet::new();
-        let mut sealing = None;
+        let (mut sealing, mut lines) = (None, BTreeSet::new());
+        let mut adjusted = BTreeSet::new();
+        self.usual_before.clear();
         for row in rows {
             match row {
                 Row::Bucket(series, hour, bucket) => {
@@ -64,11 +71,28 @@ impl Ledger {
                     touched.insert(self.put_record(record, Place::Pending, 0, world));
                 }
                 Row::Settled(settled) => {
-                    let place = Place::Settled(settled.outcome);
+                    let place = Place::of(&settled);
                     touched.insert(self.put_record(settled.record, place, settled.attempts, world));
                 }
-                Row::Sealing(state) => sealing = Some(state),
+                Row::Sealing(product, state) => {
+                    if product.is_some() != world.plan.review.is_zero() {
+                        sealing = Some(state);
+                    }
+                }
+                Row::Usual(series, usual) => {
+                    let before = self.usual.insert(series, usual);
+                    self.usual_before.insert(series, before.unwrap_or_default());
+                }
+                Row::Adjusted(series, adjustment) => {
+                    self.note_adjusted(series, &adjustment);
+                    adjusted.insert(adjustment.number);
+                    touched.insert(series);
+                }
+                Row::AdjustmentLine(number) => drop(lines.insert(number)),
             }
+        }
+        if let Some(number) = adjusted.difference(&lines).next() {
+            world.trace.fault(format!("I2: adjustment {number} has no line in the journal"));
         }
         for series in touched {
             self.check_sum(series, invariants::conserved, world);
@@ -88,11 +112,20 @@ impl Ledger {
         *placed = *placed + amount - before;
     }
 
+    fn note_adjusted(&mut self, series: Series, adjustment: &Adjustment) {
+        *self.adjusted.entry(series).or_default() += adjustment.total();
+        for taken in &adjustment.taken {
+            *self.lowered.entry((series, taken.hour)).or_default() += taken.lowered.usage;
+        }
+    }
+
     fn put_record(&mut self, record: Record, place: Place, attempts: u32, world: &World) -> Series {
         let id = record.id;
         let Some(entry) = self.entries.get_mut(&id) else {
             return self.seal(record, place, world);
         };
+        // What a decision has changed was so before an hour that is sealed in the same commit.
+        self.usual_before.remove(&entry.series);
         world.trace.faults(invariants::unchanged(&entry.record, &record));
         *self.placed.entry(entry.series).or_default() -= amount(&entry.record, &entry.place);
         entry.place = place;
@@ -119,7 +152,10 @@ impl Ledger {
         if !adds_up {
             *self.levels.entry(series).or_default() += record.amounts.usage;
         }
-        check_hour(series, &record, world);
+        let lowered = self.lowered.get(&(series, record.hour)).copied().unwrap_or_default();
+        check_hour(series, &record, lowered, world);
+        self.check_suspicion(series, &record, &place, world);
+        check_review(&record, was_closing, world);
         self.sealed.insert((series, record.hour));
         *self.placed.entry(series).or_default() += amount(&record, &place);
         let entry = Entry { series, record, place, may_be_unanswered: false, was_closing };
@@ -135,6 +171,12 @@ impl Ledger {
     fn check_sum(&self, series: Series, is_there: IsThere, world: &World) {
         let placed = self.placed.get(&series).copied().unwrap_or_default();
         let place = series.place(world.catalog());
+        // What a person has taken away is written off.
+        let adjusted = self.adjusted.get(&series).copied().unwrap_or_default();
+        let placed = placed + adjusted;
+        let (told_lowered, unanswered) = world.model().lowered(series);
+        world.trace.faults(is_there(&place, told_lowered, adjusted));
+        world.trace.faults(invariants::once(&place, told_lowered + unanswered, adjusted));
         if series.dimension(world.catalog()).aggregate.adds_up() {
             let (acknowledged, limbo) = world.model().sums(series);
             world.trace.faults(is_there(&place, acknowledged, placed));
@@ -145,6 +187,31 @@ impl Ledger {
         if placed != told {
             let name = series.name(world.catalog());
             world.trace.fault(format!("I1: {name} came to {told}, and {placed} is placed"));
+        }
+    }
+
+    /// Whether an hour is held that is above its limit, or above what is usual by what is on disk, and no other.
+    fn check_suspicion(&self, series: Series, record: &Record, place: &Place, world: &World) {
+        let dimension = series.dimension(world.catalog());
+        let is_held = match place {
+            Place::Settled(Outcome::Held { reason: HoldReason::Suspicious, .. }, _) => true,
+            Place::Pending => false,
+            Place::Settled(..) => return,
+        };
+        let usual = self.usual_before.get(&series).or_else(|| self.usual.get(&series));
+        let usual = usual.and_then(|usual| usual.highest(record.hour));
+        let usage = record.amounts.usage;
+        let QuantityLimits { hold_above, hold_above_usual, .. } = dimension.limits;
+        let above_limit = hold_above.is_some_and(|limit| usage > u128::from(limit));
+        let above_usual =
+            hold_above_usual.zip(usual).is_some_and(|(times, usual)| usage > u128::from(times) * usual);
+        let must_be = usage >= dimension.unit.step() && (above_limit || above_usual);
+        if is_held != must_be {
+            let name = series.name(world.catalog());
+            world.trace.fault(format!(
+                "suspicious: {name} {} with {usage} is held: {is_held}, and must be: {must_be} (usual {usual:?})",
+                record.hour
+            ));
         }
     }
 
@@ -214,6 +281,9 @@ impl Ledger {
         for ((series, _), open) in &self.open {
             *accounted.entry(*series).or_default() += i128::try_from(*open).unwrap();
         }
+        for (series, adjusted) in &self.adjusted {
+            *accounted.entry(*series).or_default() += i128::try_from(*adjusted).unwrap();
+        }
         let market = world.market();
         for entry in self.entries.values() {
             let unit = &entry.series.dimension(world.catalog()).unit;
@@ -244,12 +314,27 @@ impl Ledger {
     }
 }
 
-/// The model's word on an hour.
-fn check_hour(series: Series, record: &Record, world: &World) {
+/// No hour is sealed before its review is over, unless its customer closes.
+fn check_review(record: &Record, was_closing: bool, world: &World) {
+    let review = world.plan.review;
+    if review.is_zero() || was_closing {
+        return;
+    }
+    let open_for = OpenFor { grace: world.rules.grace, review };
+    let ends = review_ends(record.hour, open_for, &world.rules.window);
+    world.trace.saw("a seal after a review");
+    if world.truth.now() < ends.minus(TOLERANCE) {
+        world.trace.fault(format!("sealed before its review was over, at {ends}: {record:?}"));
+    }
+}
+
+/// The model's word on an hour, less what persons have taken from it.
+fn check_hour(series: Series, record: &Record, lowered: u128, world: &World) {
     let Some(must) = world.model().hour(series, record.hour) else { return };
     world.trace.saw("an hour that the model knows");
-    if record.amounts.usage != must {
-        let (name, hour, is) = (series.name(world.catalog()), record.hour, record.amounts.usage);
+    let is = record.amounts.usage + lowered;
+    if is != must {
+        let (name, hour) = (series.name(world.catalog()), record.hour);
         world.trace.fault(format!("model: {name} {hour} must come to {must} and comes to {is}"));
     }
 }
@@ -265,6 +350,8 @@ fn note_seal(entry: &Entry, world: &World) {
         (!record.allocations.is_empty(), "a record with tags"),
         (!record.amounts.carried_in.is_empty(), "a carry"),
         (record.amounts.rounded != 0, "a rounded remainder"),
+        (record.quantity == Quantity::MAX, "an hour of AWS's largest quantity"),
+        (matches!(entry.place, Place::Settled(_, 1..)), "a record that withholds something"),
         (entry.was_closing, "a seal of a closing customer"),
     ] {
         if is_so {
@@ -276,7 +363,7 @@ fn note_seal(entry: &Entry, world: &World) {
 fn note_place(entry: &Entry, attempts: u32, world: &World) {
     let kind = match &entry.place {
         Place::Pending => "resumed",
-        Place::Settled(outcome) => match outcome {
+        Place::Settled(outcome, _) => match outcome {
             Outcome::Accepted { presumed: false, .. } => "accepted",
             Outcome::Accepted { presumed: true, .. } => "presumed",
             Outcome::Held { reason, .. } => match reason {
@@ -289,6 +376,7 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
                 HoldReason::OutcomeUnknown => "held: outcome unknown",
                 HoldReason::BeforeSince => "held: before since",
                 HoldReason::Replaced => "held: replaced",
+                HoldReason::Suspicious => "held: suspicious",
             },
             Outcome::RolledForward { .. } => "rolled forward",
             Outcome::Expired => "expired",
@@ -303,7 +391,7 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
 fn check_missed(entry: &Entry, world: &World) {
     let is_given_up = matches!(
         entry.place,
-        Place::Settled(Outcome::RolledForward { .. } | Outcome::Held { reason: HoldReason::Missed, .. })
+        Place::Settled(Outcome::RolledForward { .. } | Outcome::Held { reason: HoldReason::Missed, .. }, _)
     );
     let deadline = world.rules.window.deadline(entry.record.hour);
     let is_early = world.truth.now() < deadline.minus(TOLERANCE);
@@ -328,7 +416,7 @@ fn check_against_truth(entry: &Entry, world: &World) {
         Place::Pending if has_billed && !entry.may_be_unanswered => {
             fault("billed, and the disk knows of no attempt");
         }
-        Place::Settled(outcome) => match outcome {
+        Place::Settled(outcome, _) => match outcome {
             Outcome::Accepted { presumed: true, .. } if taken == Taken::ByOther => {
                 world.trace.saw("presumed, and another's: a known risk");
             }

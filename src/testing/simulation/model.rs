@@ -82,6 +82,9 @@ pub(super) struct Model {
     /// The level that stands after an hour, for as far as it was asked; `None` if it is uncertain.
     standing: BTreeMap<Series, (Hour, Option<(UnixNanos, u64)>)>,
     first_hour: Option<Hour>,
+    /// What a person was told is lowered, and what a person has asked for and was not told of, by its id.
+    lowered: BTreeMap<Series, u128>,
+    unanswered: BTreeMap<String, (Series, u128)>,
 }
 
 impl Model {
@@ -98,6 +101,8 @@ impl Model {
             by_account: BTreeMap::new(),
             standing: BTreeMap::new(),
             first_hour: None,
+            lowered: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
         }
     }
 
@@ -182,6 +187,25 @@ impl Model {
     /// What was acknowledged, and is billed to an account of the customer for sure.
     pub(super) fn by_account(&self) -> impl Iterator<Item = (Series, u32, u128)> {
         self.by_account.iter().map(|((series, account), amount)| (*series, *account, *amount))
+    }
+
+    /// A person asks for an adjustment, perhaps not for the first time.
+    pub(super) fn adjustment_sent(&mut self, id: &str, series: Series, amount: u128) {
+        self.unanswered.insert(id.to_owned(), (series, amount));
+    }
+
+    /// The person is told what came of it.
+    pub(super) fn adjustment_answered(&mut self, id: &str, is_done: bool) {
+        let Some((series, amount)) = self.unanswered.remove(id) else { return };
+        if is_done {
+            *self.lowered.entry(series).or_default() += amount;
+        }
+    }
+
+    /// What is lowered for sure, and how much more may be.
+    pub(super) fn lowered(&self, series: Series) -> (u128, u128) {
+        let unanswered = self.unanswered.values().filter(|(of, _)| *of == series).map(|(_, amount)| amount);
+        (self.lowered.get(&series).copied().unwrap_or_default(), unanswered.sum())
     }
 
     /// A customer's notice is given.

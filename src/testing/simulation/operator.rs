@@ -1,4 +1,4 @@
-//! The marketplace's notices, and the person who decides about held records.
+//! The marketplace's notices, and the person who decides about held records and lowers what is open.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -10,12 +10,15 @@ use super::{
 };
 use crate::{
     domain::{
-        billing::record::{Decision, DecisionKind, HoldReason, RecordId},
+        billing::{
+            adjustment::Wanted,
+            record::{Decision, DecisionKind, HoldReason, RecordId},
+        },
         customer::transition::RegistrationRefused,
         time::{Hour, Timestamp},
     },
     engine::{
-        billing::{PutError, Registration},
+        billing::{AdjustError, AdjustRequest, PutError, Registration},
         committer::{CommitError, Committer},
     },
 };
@@ -27,7 +30,7 @@ pub(super) async fn work(world: Arc<World>) {
     register(&world, 0, false).await;
     while !world.is_calm() {
         sleep(mins(10, 90)).await;
-        match fastrand::u8(..10) {
+        match fastrand::u8(..11) {
             0 => give_notice(&world).await,
             1..4 => reopen(&world).await,
             4 => match fastrand::u8(..4) {
@@ -35,6 +38,7 @@ pub(super) async fn work(world: Arc<World>) {
                 2 => tell_since(&world).await,
                 _ => decide(&world).await,
             },
+            5 | 6 => adjust(&world).await,
             _ => decide(&world).await,
         }
     }
@@ -162,11 +166,74 @@ async fn decide(world: &World) {
         };
         if let Some(committer) = world.committer().filter(|_| is_sound) {
             let is_done = carry_out(world, &committer, id, kind).await;
+            if is_done && reason == HoldReason::Suspicious {
+                world.trace.saw(match kind {
+                    DecisionKind::Retry => "a suspicious hour is sent",
+                    DecisionKind::Carry => "a suspicious hour is carried",
+                    DecisionKind::WriteOff => "a suspicious hour is written off",
+                });
+            }
             // The slot is another's, and a lost answer would hide it.
             if is_done && (kind, reason) == (DecisionKind::Retry, HoldReason::Conflict) {
                 world.trace.fault(format!("record {id} is sent again, though another's amount stands"));
             }
         }
+    }
+}
+
+/// Lowers something that is open, and asks until that is answered: under one id it counts once.
+async fn adjust(world: &World) {
+    let open = world.ledger().open(world);
+    if open.is_empty() {
+        return;
+    }
+    let (series, amount) = open[fastrand::usize(..open.len())];
+    let minus = if chance(4) { amount + fastrand::u128(1..100) } else { fastrand::u128(1..=amount) };
+    let id = format!("adjustment-{:x}", fastrand::u64(..));
+    let request = AdjustRequest {
+        product: PRODUCT,
+        customer: series.key().into(),
+        dimension: series.index(),
+        wanted: Wanted { minus, hour: None, tags: None },
+        id: id.as_str().into(),
+        reason: "a test".into(),
+        by: "me".into(),
+        client: "ops".into(),
+        at: world.clock.now(),
+    };
+    let (mut is_answered, mut is_done) = (false, false);
+    while !is_answered || (is_done && chance(3)) {
+        let Some(committer) = world.committer() else {
+            sleep(Duration::from_secs(10)).await;
+            continue;
+        };
+        if !is_answered {
+            world.model().adjustment_sent(&id, series, minus);
+        }
+        match committer.adjust(request.clone()).await {
+            Ok(adjusted) => {
+                let kind = if adjusted.is_repeat { "a repeated adjustment" } else { "an adjustment" };
+                world.trace.tell(kind, &format!("of {minus} of {}", series.name(world.catalog())));
+                if is_done && !adjusted.is_repeat {
+                    world.trace.fault("I4: an adjustment counts twice");
+                }
+                (is_answered, is_done) = (true, true);
+            }
+            Err(CommitError::Refused(AdjustError::TooMuch { .. })) if !is_done => {
+                world.trace.saw("an adjustment that is refused");
+                is_answered = true;
+            }
+            Err(CommitError::Refused(fault)) => {
+                return world.trace.fault(format!("an adjustment is refused: {fault}"));
+            }
+            Err(CommitError::Full | CommitError::Unavailable(_)) => {
+                world.trace.saw("an adjustment without an answer");
+                sleep(Duration::from_secs(10)).await;
+                continue;
+            }
+        }
+        world.model().adjustment_answered(&id, is_done);
+        world.ledger().check_sums(world);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         billing::{deadline::Window, record::MissedPolicy, seal::events_late_by},
         customer::identity::IdentityMode,
         invariants::Location,
-        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},
+        product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
         time::Timestamp,
         usage::{
             event::TimeBounds,
@@ -36,6 +36,8 @@ pub(super) const CUSTOMERS: [(&str, &str); 4] = [
 const STARTS: [&str; 3] = ["2026-11-18T03:20:00Z", "2026-11-29T20:40:00Z", "2026-11-30T15:10:00Z"];
 
 const GRACE: Duration = Duration::from_mins(5);
+/// In hours.
+const REVIEWS: [u64; 4] = [0, 0, 2, 9];
 
 pub(super) struct Plan {
     pub(super) start: Timestamp,
@@ -44,6 +46,8 @@ pub(super) struct Plan {
     pub(super) customers: usize,
     pub(super) missed: MissedPolicy,
     zero_records: bool,
+    /// How long hours wait for a person before they are sealed.
+    pub(super) review: Duration,
     /// One in so many commits ends the process.
     pub(super) commits_per_crash: u32,
     /// One in so many calls goes wrong in some way.
@@ -58,6 +62,7 @@ impl Plan {
             customers: fastrand::usize(2..=CUSTOMERS.len()),
             missed: if fastrand::bool() { MissedPolicy::RollForward } else { MissedPolicy::Hold },
             zero_records: fastrand::u8(..4) > 0,
+            review: Duration::from_hours(REVIEWS[fastrand::usize(..REVIEWS.len())]),
             commits_per_crash: fastrand::u32(40..200),
             calls_per_fault: fastrand::u32(2..12),
         }
@@ -70,6 +75,7 @@ impl Plan {
             former: None,
             open: true,
             zero_records: self.zero_records,
+            review: self.review,
             dimensions: dimensions(),
         };
         Rules {
@@ -96,6 +102,7 @@ fn dimensions() -> Vec<Dimension> {
         unit: Unit::new(NonZeroU64::new(unit).unwrap(), decimals).unwrap(),
         rounding: Rounding::Nearest,
         tags: name == "gb",
+        limits: limits(name),
     };
     vec![
         dimension("requests", Aggregate::Sum, 1, 0),
@@ -106,6 +113,17 @@ fn dimensions() -> Vec<Dimension> {
         dimension("seats", Aggregate::Latest { hold: true }, 1, 0),
         dimension("users", Aggregate::Unique, 1, 0),
     ]
+}
+
+/// Of some dimensions a slip is rejected, of some it is held, and of the others it is billed.
+fn limits(dimension: &str) -> QuantityLimits {
+    let none = QuantityLimits::default();
+    match dimension {
+        "minutes" => QuantityLimits { max_event_quantity: Some(1_000_000), ..none },
+        "requests" | "peak" => QuantityLimits { hold_above: Some(30_000), ..none },
+        "gb" => QuantityLimits { hold_above_usual: Some(20), ..none },
+        _ => none,
+    }
 }
 
 impl Series {

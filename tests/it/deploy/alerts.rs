@@ -131,6 +131,26 @@ async fn records_that_aws_does_not_honour_fire_held_and_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_hour_that_is_suspicious_and_one_of_the_largest_quantity_fire() {
+    let clock = half_hours();
+    let (sandbox, _tasks) = sandbox(clock, Faults::default()).await;
+    let product = ACCOUNT_PRODUCT.replace("name = \"calls\"", "name = \"calls\"\nhold_above = 1");
+    let home = Home::new(&product, &sandbox.url(), Some(clock));
+    let _agent = home.start().await;
+    let sent = |metrics: &Metrics| {
+        metrics.get(UNSENT) < 1.0 && metrics.get("tallyman_oldest_unsent_seconds") < 3600.0
+    };
+    let capped = "tallyman_quantity_capped_total";
+    record(&home, vec![event(ACME, "requests", 2_147_483_647, "")]).await.unwrap();
+    let metrics = told(&home, |metrics| metrics.get(capped) > 0.0 && sent(metrics)).await;
+    fire(&home, metrics, &["TallymanQuantityCapped"]).await;
+    record(&home, vec![event(ACME, "calls", 1, ""), event(ACME, "calls", 1, "")]).await.unwrap();
+    let held = "tallyman_records_held{product=\"prod-sandbox\",reason=\"suspicious\"}";
+    let metrics = told(&home, |metrics| metrics.get(held) > 0.0 && sent(metrics)).await;
+    fire(&home, metrics, &["TallymanQuantityCapped", "TallymanSuspicious"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_differs_from_aws_fires() {
     let clock = half_hours();
     let (sandbox, _tasks) = sandbox(clock, faults(json!({"clock_offset": -86_400}))).await;
@@ -249,6 +269,11 @@ async fn every_counter_of_a_product_exists_before_anything_has_happened() {
     let mut expected = labelled("tallyman_events_total", "result", &["accepted", "duplicate", "rejected"]);
     expected.extend(labelled("tallyman_records_settled_total", "outcome", &outcomes));
     expected.extend(labelled("tallyman_submissions_total", "result", &results));
+    expected.extend(labelled(
+        "tallyman_quantity_capped_total",
+        "dimension",
+        &["requests", "calls", "gb_out"],
+    ));
     for name in ["tallyman_events_late_total", "tallyman_events_untagged_total"] {
         expected.push((name.to_owned(), String::new()));
     }

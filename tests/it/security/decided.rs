@@ -110,6 +110,38 @@ async fn a_decision_keeps_the_client_that_proved_itself_beside_the_name_that_it_
 }
 
 #[tokio::test]
+async fn an_adjustment_keeps_who_made_it_as_a_decision_does() {
+    // Without AWS nothing is sealed, so the usage stays open.
+    let nowhere = "http://127.0.0.1:9";
+    let home = Home::new(ACCOUNT_PRODUCT, nowhere, None);
+    home.configure(&clients(&home), ACCOUNT_PRODUCT, nowhere);
+    let _agent = home.start().await;
+    send(home.channel().await.unwrap(), "ops-t0ken", vec![event(ACME, "requests", 7, "")]).await.unwrap();
+    let adjust = |token: &str, by: &[&str]| {
+        let line =
+            ["adjust", "--customer", ACME, "--dimension", "requests", "--minus", "2", "--reason", "a slip"];
+        cli(&home, token, &line).args(by).output().unwrap()
+    };
+    let nobody = adjust("ops", &[]);
+    assert_eq!(nobody.status.code(), Some(64), "{nobody:?}");
+    assert!(notes(&nobody).contains("--by NAME"), "{nobody:?}");
+    assert_eq!(adjust("ops", &["--by", "an\u{200b}n"]).status.code(), Some(1));
+    for client in ["ops", "finance"] {
+        let adjusted = adjust(client, &["--by", "ann"]);
+        assert_eq!(adjusted.status.code(), Some(0), "{adjusted:?}");
+        assert!(home.log().contains(&format!("by=\"ann\" client=\"{client}\"")), "{}", home.log());
+    }
+    let rows = exported(&home, "ops");
+    let who = |client: &str| json!(["adjustment", "ann", client, "2"]);
+    let found: Vec<Value> =
+        rows.iter().map(|row| json!([row["kind"], row["by"], row["client"], row["amount"]])).collect();
+    assert_eq!(found, [who("ops"), who("finance")]);
+    let list = cli(&home, "ops", &["records"]).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.contains("ann (client finance)"), "{list}");
+}
+
+#[tokio::test]
 async fn without_clients_the_name_is_all_there_is() {
     let clock = clock_at("2026-11-22T10:56:00Z", 400.0);
     let (sandbox, _tasks) = sandbox(clock, refusing()).await;

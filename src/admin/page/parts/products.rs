@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     super::{
-        format::{count, grouped, records, span},
+        format::{clock_time, count, grouped, records, span},
         snapshot::Snapshot,
     },
     and_more, none_if, table,
@@ -47,10 +47,24 @@ fn article(facts: &ProductFacts, summary: &ProductSummary, now: Timestamp) -> Ma
                 ". " (records(summary.records_accepted)) " accepted since the start. "
                 (sent_to(summary))
             }
+            @if let Some(sentence) = review(summary, now) { p.aside { (sentence) } }
             (table(&label, "Amounts in base units", &HEADINGS, &rows))
             (and_more(summary.dimensions.len(), MOST_DIMENSIONS))
         }
     }
+}
+
+/// Which hours wait for people to look at them, if any do.
+fn review(summary: &ProductSummary, now: Timestamp) -> Option<String> {
+    let at = |seconds| Some(seconds).filter(|seconds| *seconds > 0).map(Timestamp::from_seconds);
+    let (hour, until) = (at(summary.in_review_hour_unix_seconds)?, at(summary.in_review_until_unix_seconds)?);
+    Some(format!(
+        "The hour that began at {} is in review until {}, {} from now, and those after it in turn: what is wrong in it can \
+         be lowered (tallyman adjust).",
+        clock_time(hour, now),
+        clock_time(until, now),
+        span(until.since(now))
+    ))
 }
 
 /// Where records go: what a wrong endpoint would show first.
@@ -64,7 +78,7 @@ fn sent_to(summary: &ProductSummary) -> String {
 }
 
 fn row(dimension: &DimensionSummary) -> Markup {
-    let DimensionSummary { name, open, unsent, held } = dimension;
+    let DimensionSummary { name, open, unsent, held, .. } = dimension;
     html! {
         tr {
             th scope="row" { (name) }

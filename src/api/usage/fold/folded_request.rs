@@ -79,6 +79,7 @@ fn reason(refusal: &RejectReason) -> Reason {
         RejectReason::UnknownDimension { .. } => Reason::UnknownDimension,
         RejectReason::InvalidCustomer => Reason::InvalidCustomer,
         RejectReason::UnknownCustomer { .. } => Reason::UnknownCustomer,
+        RejectReason::QuantityTooLarge { .. } => Reason::QuantityTooLarge,
         RejectReason::InvalidEventId { .. } => Reason::InvalidEventId,
         RejectReason::QuantityOverflow => Reason::QuantityOverflow,
         RejectReason::TimeTooOld { .. } | RejectReason::OlderThanIds { .. } => Reason::TimeTooOld,

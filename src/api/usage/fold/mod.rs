@@ -130,7 +130,7 @@ impl<'r> FoldState<'r, '_> {
         let refused = |refusal| Box::new((Some(product), refusal));
         let measured = measure(resolved.located.dimension, range, &read(event)).map_err(refused)?;
         if measured.told < resolved.since {
-            self.context.check_since(&resolved.customer, &measured).map_err(refused)?;
+            self.context.check_since(resolved, &measured).map_err(refused)?;
         }
         let Measured { usage, told, not_before, .. } = measured;
         let entry = match resolved.latest {

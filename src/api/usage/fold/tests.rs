@@ -14,7 +14,7 @@ use crate::{
     engine::{
         counting::request::{Counted, Refused},
         customers::CustomerTable,
-        watermark::Watermark,
+        watermark::Watermarks,
     },
 };
 
@@ -22,11 +22,12 @@ fn folded(open: bool, events: &[UsageEvent]) -> FoldedRequest {
     let bounds = TimeBounds { max_age: Duration::from_hours(24), max_future: Duration::from_mins(5) };
     let now: Timestamp = "2026-11-22T10:30:00Z".parse().unwrap();
     let (catalog, customers) = (Catalog::new(vec![product("prod", open)]), CustomerTable::default());
+    let watermarks = Watermarks::all(Hour::containing(now).previous());
     let context = ValidationContext {
         catalog: &catalog,
         customers: &customers,
         range: bounds.around(now),
-        watermark: Watermark(Hour::containing(now).previous()),
+        watermarks: &watermarks,
         now,
         hasher: Hasher::new(7),
         permission: None,

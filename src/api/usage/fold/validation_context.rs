@@ -17,7 +17,7 @@ use crate::{
     engine::{
         counting::request::{CustomerRef, NewCustomer},
         customers::CustomerTable,
-        watermark::Watermark,
+        watermark::Watermarks,
     },
 };
 
@@ -27,8 +27,8 @@ pub struct ValidationContext<'a> {
     pub catalog: &'a Catalog,
     pub customers: &'a CustomerTable,
     pub range: TimeRange,
-    /// Hours up to this one are sealed for all.
-    pub watermark: Watermark,
+    /// Up to which hours usage is sealed.
+    pub watermarks: &'a Watermarks,
     pub now: Timestamp,
     pub hasher: Hasher,
     /// What the client may meter for; `None` for everything.
@@ -56,11 +56,12 @@ impl<'d> ValidationContext<'d> {
     /// present identity's time: an earlier one's hour may be open.
     pub(super) fn check_since(
         &self,
-        customer: &CustomerRef,
+        resolved: &Resolved<'_>,
         measured: &Measured,
     ) -> Result<(), RejectReason> {
-        let CustomerRef::Known(index) = customer else { return Ok(()) };
-        let hour = self.watermark.open_hour(self.customers, Some(*index), measured.hour, self.now);
+        let CustomerRef::Known(index) = &resolved.customer else { return Ok(()) };
+        let (product, at) = (resolved.located.product, (measured.hour, self.now));
+        let hour = self.watermarks.open_hour(self.customers, product, Some(*index), at);
         match self.customers.since_after(*index, measured.told, hour) {
             Some(since) => Err(RejectReason::BeforeSince { time: measured.told, since }),
             None => Ok(()),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, num::NonZeroU64};
 
 use super::{About, Section};
 use crate::domain::{
-    product::{Aggregate, Dimension},
+    product::{Aggregate, Dimension, QuantityLimits},
     usage::quantity::{MAX_DECIMALS, Rounding, Unit},
 };
 
@@ -12,6 +12,8 @@ use crate::domain::{
 const MAX_DIMENSIONS: usize = 1000;
 /// TOML's: what took effect can be written down.
 const MAX_INTEGER: u64 = i64::MAX.unsigned_abs();
+
+const MAX_TIMES: u64 = 1_000_000;
 
 const ABOUT: About = About {
     words: "A priced unit of the product above it; each product has at least one.",
@@ -23,6 +25,9 @@ unit = 1000000000 # events carry bytes, AWS bills GB
 decimals = 3
 rounding = "down"
 tags = true
+max_event_quantity = 50000000000 # no request is larger than 50 GB
+hold_above = 2000000000000 # more than 2 TB in an hour is for a person to look at
+hold_above_usual = 20
 
 [[product.dimension]]
 name = "seats"
@@ -68,7 +73,39 @@ fn read(section: &mut Section<'_>) -> Dimension {
     if tags && !aggregate.adds_up() {
         section.fault("tags", "only a sum or a count can be split by tags");
     }
-    Dimension { name: name.into(), aggregate, unit, rounding, tags }
+    let limits = read_limits(section, aggregate);
+    Dimension { name: name.into(), aggregate, unit, rounding, tags, limits }
+}
+
+fn read_limits(section: &mut Section<'_>, aggregate: Aggregate) -> QuantityLimits {
+    let max_event_quantity = section
+        .key(
+            "max_event_quantity",
+            "With `sum`, `max` and `latest`: an event with a larger quantity, in base units, is rejected \
+             (`QUANTITY_TOO_LARGE`)",
+        )
+        .optional_integer(1..=MAX_INTEGER);
+    if max_event_quantity.is_some() && matches!(aggregate, Aggregate::Count | Aggregate::Unique) {
+        section.fault(
+            "max_event_quantity",
+            "has a meaning only with aggregate = \"sum\", \"max\" or \"latest\"",
+        );
+    }
+    let hold_above = section
+        .key(
+            "hold_above",
+            "An hour in which a customer uses more, in base units, is held as `suspicious` before it is sent, for a person \
+             to decide",
+        )
+        .optional_integer(1..=MAX_INTEGER);
+    let hold_above_usual = section
+        .key(
+            "hold_above_usual",
+            "As is an hour with more than so many times the customer's highest hour of the last seven days. In its first \
+             24 hours of usage a customer has no such hour yet",
+        )
+        .optional_integer(2..=MAX_TIMES);
+    QuantityLimits { max_event_quantity, hold_above, hold_above_usual }
 }
 
 fn read_aggregate(section: &mut Section<'_>) -> Aggregate {
@@ -110,7 +147,31 @@ fn read_unit(section: &mut Section<'_>) -> Unit {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::config::testing::{GOOD, config};
+    use crate::base::config::testing::{GOOD, config, faults};
+
+    const DIMENSION: &str = "TALLYMAN__PRODUCT__0__DIMENSION__0__";
+
+    #[test]
+    fn a_limit_that_may_be_left_out_is_a_number_that_means_something() {
+        let with = |key: &str, value: &str| {
+            config(GOOD, &[(&format!("{DIMENSION}{key}"), value)])
+                .map(|config| config.catalog.products().next().unwrap().1.dimensions[0].limits)
+        };
+        assert_eq!(config(GOOD, &[]).unwrap().effective.matches("max_event_quantity").count(), 0);
+        assert_eq!(with("MAX_EVENT_QUANTITY", "1000").unwrap().max_event_quantity, Some(1000));
+        for wrong in ["0", "-1", "many", "9223372036854775808"] {
+            assert!(with("MAX_EVENT_QUANTITY", wrong).is_err(), "{wrong}");
+        }
+        let both = [(format!("{DIMENSION}HOLD_ABOVE"), "50"), (format!("{DIMENSION}HOLD_ABOVE_USUAL"), "20")];
+        let both: Vec<_> = both.iter().map(|(name, value)| (&**name, *value)).collect();
+        let both = config(GOOD, &both).unwrap().catalog.products().next().unwrap().1.dimensions[0].limits;
+        assert_eq!((both.hold_above, both.hold_above_usual), (Some(50), Some(20)));
+        assert!(with("HOLD_ABOVE_USUAL", "1").is_err(), "every hour that is higher than any before");
+        let of_count =
+            [(format!("{DIMENSION}AGGREGATE"), "count"), (format!("{DIMENSION}MAX_EVENT_QUANTITY"), "5")];
+        let of_count: Vec<_> = of_count.iter().map(|(name, value)| (&**name, *value)).collect();
+        assert!(faults(GOOD, &of_count)[0].contains("has a meaning only with"));
+    }
 
     #[test]
     fn what_took_effect_can_be_written_down() {

@@ -23,6 +23,7 @@ code = "exampleproductcode"
 identity = "license"
 customers = "registered"
 zero_records = true
+review = "3h"
 region = "us-east-1"
 endpoint_url = "http://127.0.0.1:7460"
 role_arn = "arn:aws:iam::123456789012:role/metering"
@@ -74,8 +75,15 @@ fn read(section: &mut Section<'_>) -> Product {
         .default_words("`registered` with `license`, else `open`")
         .choice(&[("open", true), ("registered", false)], open_by_default);
     let zero_records = section.key("zero_records", "Report 0 for the idle hours of each customer").flag(true);
+    let review = section
+        .key(
+            "review",
+            "How long an hour waits, after `hour.grace`, before it is sealed, so that people can look at it and `tallyman \
+             adjust` what is wrong; at the end of a month until a quarter of an hour before AWS's deadline at the latest",
+        )
+        .duration("0s", "0s"..="20h");
     let dimensions = dimension::read_all(section);
-    Product { code, identity, former: None, open, zero_records, dimensions }
+    Product { code, identity, former: None, open, zero_records, review, dimensions }
 }
 
 fn read_code(section: &mut Section<'_>) -> Arc<str> {
@@ -91,10 +99,23 @@ fn read_code(section: &mut Section<'_>) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crate::base::config::{
         ConfigError,
         testing::{GOOD, config},
     };
+
+    #[test]
+    fn an_hour_is_reviewed_for_up_to_20_hours() {
+        let review = |text| {
+            let config = config(GOOD, &[("TALLYMAN__PRODUCT__0__REVIEW", text)]);
+            config.map(|config| config.catalog.products().next().unwrap().1.review)
+        };
+        assert_eq!(config(GOOD, &[]).unwrap().catalog.products().next().unwrap().1.review, Duration::ZERO);
+        assert_eq!(review("20h").unwrap(), Duration::from_hours(20));
+        assert!(review("20h 1s").is_err());
+    }
 
     #[test]
     fn a_name_that_is_required_is_not_empty() {

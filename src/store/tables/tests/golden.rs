@@ -7,6 +7,7 @@ use crate::{
         key::BucketKey,
         table::Table,
         tables::{
+            adjustments::{AdjustedBuckets, AdjustedKey, AdjustmentIds, Adjustments},
             buckets::Buckets,
             customers::CustomerRows,
             decisions::Decisions,
@@ -20,9 +21,10 @@ use crate::{
             producers::{NamedProducerRows, ProducerKey, ProducerRows},
             product_identities::ProductIdentities,
             records::Records,
-            sealing::{NextRecord, Sealing},
+            sealing::{NextRecord, Sealing, SealingOf},
             subjects::SubjectRows,
             tagged::{TaggedKey, TaggedRows},
+            usual_hours::UsualHoursRows,
         },
     },
 };
@@ -74,6 +76,11 @@ fn keys_and_values_have_the_bytes_that_they_always_had() {
         key::<PendingMoves>("prod"),
         key::<ProducerRows>(producer),
         key::<DigestBlocks>(DigestBlockKey { client: "checkout", name: "host-1", place: 7 }),
+        key::<UsualHoursRows>(bucket.series()),
+        key::<SealingOf>("prod"),
+        key::<Adjustments>(7),
+        key::<AdjustmentIds>("adjust-1"),
+        key::<AdjustedBuckets>(AdjustedKey { bucket, number: 7 }),
     ];
     let values = fuzz::values();
     let values = values.iter().map(|seed| format!("value {} {}\n", char::from(seed[0]), hex(&seed[1..])));

@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use crate::{
     domain::{
         billing::{
+            adjustment::{Adjustment, Taken, Wanted},
             hour_tally::HourTally,
             journal::{Digest, JournalEvent, JournalLine},
             record::{
                 Allocation, Amounts, Decided, Decision, DecisionKind, Delivery, HoldReason, Outcome, Record,
                 RecordId, Settled,
             },
+            usual::UsualHours,
         },
         customer::{
             identity::{Identity, IdentityMode},
@@ -23,7 +25,7 @@ use crate::{
         time::{Hour, Timestamp},
         usage::{
             bucket::{
-                Bucket,
+                Bucket, Carry, Lowered,
                 tests::{buckets, usages},
             },
             quantity::Quantity,
@@ -156,8 +158,10 @@ proptest! {
     }
 
     #[test]
-    fn settled_records_round_trip(record in records(), attempts: u32, outcome in outcomes(), at: i64) {
-        round_trips(&Settled { record, attempts, outcome, at: Timestamp::from_millis(at) });
+    fn settled_records_round_trip(record in records(), attempts: u32, outcome in outcomes(), at: i64, left in buckets()) {
+        let withheld = Carry { origins: left.carried.clone(), tagged: left.tagged, level: None };
+        let withheld = if withheld.origins.is_empty() { Carry::default() } else { withheld };
+        round_trips(&Settled { record, attempts, outcome, at: Timestamp::from_millis(at), withheld });
     }
 
     #[test]
@@ -197,6 +201,7 @@ proptest! {
             JournalEvent::Resumed { record },
             JournalEvent::Decided { record, number, row },
             JournalEvent::MoveAllowed { number: other, row },
+            JournalEvent::Adjusted { number: other, row },
             JournalEvent::Dropped { through: record, first_line: other, before: Timestamp::from_millis(at) },
         ];
         for entry in entries {
@@ -225,6 +230,30 @@ proptest! {
     }
 
     #[test]
+    fn adjustments_round_trip(
+        number: u64, texts in ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}"), minus: u128, hour: Option<u32>, of_tags: bool,
+        taken in proptest::collection::vec((any::<u32>(), buckets()), 0..3), at: i64,
+    ) {
+        let tags = taken.iter().find_map(|(_, bucket)| bucket.tagged.iter().next().map(|(tags, _)| tags.clone()));
+        let lowered = |(hour, bucket): (u32, Bucket)| {
+            let Bucket { usage, carried, tagged, .. } = bucket;
+            let lowered = Lowered { usage: usage.amount(), carried, tagged };
+            Taken { hour: Hour::from_index(hour), lowered }
+        };
+        round_trips(&Adjustment {
+            number, id: "id".into(), product: texts.0, customer: texts.1, dimension: texts.2,
+            wanted: Wanted { minus, hour: hour.map(Hour::from_index), tags: tags.filter(|_| of_tags) },
+            taken: taken.into_iter().map(lowered).collect(),
+            reason: "because".into(), by: "me".into(), client: "ops".into(), at: Timestamp::from_millis(at),
+        });
+    }
+
+    #[test]
+    fn usual_hours_round_trip(first: u32, days in proptest::collection::btree_map(any::<u32>(), any::<u128>(), 0..9)) {
+        round_trips(&UsualHours { first: Hour::from_index(first), days: days.into_iter().collect() });
+    }
+
+    #[test]
     fn watermarks_round_trip(hour: u32, unfinished: Option<Option<(String, String)>>) {
         round_trips(&SealingState { watermark: Hour::from_index(hour), unfinished });
     }
@@ -237,5 +266,6 @@ proptest! {
         drop((TagSet::decode(&bytes), Decided::decode(&bytes), ProductIdentity::decode(&bytes)));
         drop((JournalLine::decode(&bytes), JournalHead::decode(&bytes), i128::decode(&bytes)));
         drop((HourTally::decode(&bytes), Producer::decode(&bytes), DigestBlock::decode(&bytes)));
+        drop((UsualHours::decode(&bytes), Adjustment::decode(&bytes)));
     }
 }
