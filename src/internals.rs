@@ -6,7 +6,7 @@ pub use crate::{
     base::{
         clock::{Clock, ClockSpec},
         config::{Config, parse as parse_config},
-        proto::{raw, usage_service_server},
+        proto::{DESCRIPTORS, raw, usage_service_server},
         tasks::Tasks,
     },
     domain::{

@@ -6,6 +6,7 @@ mod decided;
 mod files;
 mod limits;
 mod logs;
+mod permissions;
 mod producers;
 mod reload;
 mod revoked;
