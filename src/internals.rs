@@ -11,6 +11,7 @@ pub use crate::{
     },
     domain::{
         billing::{
+            answer::{Answers, Reply},
             deadline::Window,
             outbox::Outbox,
             record::{Amounts, Delivery, Outcome, Record, RecordId, Settled},
@@ -18,6 +19,7 @@ pub use crate::{
         },
         customer::{
             identity::{Identity, IdentityMode},
+            standing::Standing,
             state::CustomerState,
         },
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex},

@@ -7,6 +7,7 @@ pub(crate) mod customers;
 mod errors;
 pub(crate) mod ledger;
 pub(crate) mod moves;
+pub(crate) mod not_billable;
 pub(crate) mod server;
 pub(crate) mod summary;
 pub(crate) mod transport;

@@ -105,6 +105,7 @@ fn one(agent: &AgentHandle, status: &Status, index: ProductIndex, product: &Prod
         endpoint_url: endpoint.map(|endpoint| endpoint.url.clone()).unwrap_or_default(),
         region: endpoint.map(|endpoint| endpoint.region.clone()).unwrap_or_default(),
         bills_nothing: endpoint.is_some_and(|endpoint| !endpoint.may_bill),
+        events_not_billable: agent.not_billable.events(&product.code),
     }
 }
 
@@ -214,6 +215,7 @@ fn product_to_json(product: &ProductSummary) -> Value {
         "records_accepted": product.records_accepted,
         "last_success": time(product.last_success_unix_seconds),
         "last_error": text(&product.last_error),
+        "events_not_billable": product.events_not_billable,
         "dimensions": product.dimensions.iter().map(dimension).collect::<Vec<_>>(),
     })
 }

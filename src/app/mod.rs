@@ -28,6 +28,7 @@ use crate::{
         agent_handle::AgentHandle,
         customers::Customers,
         ledger::Ledger,
+        not_billable::NotBillable,
         server::{self, Services},
         transport::{self, BoundSocket, ServerCredentials},
         usage::Ingest,
@@ -125,7 +126,7 @@ impl Agent {
         let store: Arc<dyn Store> = Arc::new(RocksStore::open_within(&config.agent.data_dir, files.tables)?);
         let grpc_socket = listen_error(&config.grpc.listen, transport::bind(&config.grpc.listen).await)?;
         let admin_socket = listen_error(&config.admin.listen, http::bind(config.admin.listen))?;
-        let agent = Self::work(&config, clock, store.clone(), credentials).await?;
+        let agent = Box::pin(Self::work(&config, clock, store.clone(), credentials)).await?;
         let hosts = config.admin.hosts.clone();
         let admin = admin::router(agent.handle.clone(), metrics, hosts, agent.admin_tasks.clone());
         let served = http::serve(admin_socket, admin, admin::LIMITS, agent.admin_tasks.clone());
@@ -212,6 +213,7 @@ impl Agent {
             committer: committer.clone(),
             unsent: UnsentStatus::default(),
             activity: Activity::default(),
+            not_billable: NotBillable::default(),
             store,
         };
         for (_, product) in config.catalog.products() {
@@ -304,7 +306,7 @@ fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, S
 fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
-        customers: u64::try_from(limits.max_customers).ok(),
+        customers: u64::try_from(limits.customers.most).ok(),
         open_buckets: u64::try_from(limits.max_open_buckets).ok(),
         open_subjects: Some(limits.max_open_subjects),
     }

@@ -6,6 +6,7 @@ use crate::{
     base::config::Config,
     domain::{
         billing::{deadline::Window, record::MissedPolicy},
+        customer::limits::CustomerLimits,
         product::Catalog,
     },
 };
@@ -20,7 +21,7 @@ pub struct Rules {
     pub window: Window,
     pub missed: MissedPolicy,
     pub receipts_kept: Duration,
-    pub max_customers: usize,
+    pub customers: CustomerLimits,
     pub max_open_buckets: usize,
     pub max_open_subjects: u64,
     pub max_open_tag_sets: usize,
@@ -37,7 +38,7 @@ impl Rules {
             window: config.submission.window,
             missed: config.submission.missed,
             receipts_kept: config.retention.receipts,
-            max_customers: config.limits.max_customers,
+            customers: config.limits.customers,
             max_open_buckets: config.limits.max_open_buckets,
             max_open_subjects: config.limits.max_open_subjects,
             max_open_tag_sets: config.limits.max_open_tag_sets,

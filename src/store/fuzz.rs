@@ -36,6 +36,7 @@ use crate::domain::{
     },
     customer::{
         identity::Identity,
+        standing::Verification,
         state::{CustomerState, Subscription},
     },
     destination::AllowedMove,
@@ -198,6 +199,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
         seed(b'p', &Producer { first_digest: 8, digests: vec![7, u64::MAX / 3], ..producer(None) }),
         seed(b'g', &DigestBlock { first: 8, digests: vec![7, u64::MAX / 3] }),
         seed(b'D', &decided_by_client()),
+        seed(b'c', &named_customer_state()),
     ]);
     seeds
 }
@@ -314,6 +316,13 @@ fn customer_state() -> CustomerState {
         sealed_through: Some(Hour::from_index(498_000)),
         ..CustomerState::new(sample().identity, Some(noticed), Hour::from_index(497_000))
     }
+}
+
+/// One that usage has named, and that AWS does not know.
+fn named_customer_state() -> CustomerState {
+    let identity = Identity::CustomerIdentifier { customer_identifier: "abc".into() };
+    let named = CustomerState::self_named(identity, Hour::from_index(498_000), Some("checkout".into()));
+    CustomerState { verification: Verification::Refused, ..named }
 }
 
 fn run_manifest() -> RunManifest {

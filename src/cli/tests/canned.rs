@@ -63,6 +63,7 @@ pub(in crate::cli) fn summary() -> Summary {
             records_accepted: 120,
             last_success_unix_seconds: NOW - 180,
             last_error: "ThrottlingException: slow down".to_owned(),
+            events_not_billable: 0,
             dimensions: vec![
                 dimension("gb_out", "12345", "98765432109", "0"),
                 dimension("requests", "1", "0", "17"),
@@ -260,6 +261,7 @@ impl CustomerService for CannedAgent {
             account_id: "012345678901".to_owned(),
             since_unix_seconds: TEN,
             state: customer::State::Active.into(),
+            verification: customer::Verification::Verified.into(),
             ..Customer::default()
         };
         let next_page_token = if is_first { "2" } else { "" }.to_owned();

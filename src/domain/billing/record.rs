@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::domain::{
-    customer::identity::Identity,
+    customer::{identity::Identity, standing::Standing},
     time::{Hour, Timestamp},
     usage::{
         bucket::{Carried, Carry},
@@ -123,6 +123,19 @@ impl Outcome {
     pub const fn moved_on(&self) -> bool {
         matches!(self, Self::RolledForward { .. } | Self::Carried { .. })
     }
+
+    /// The standing of its customer that AWS's answer tells, if it tells of one.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Accepted { .. } => Some(Standing::Verified),
+            Self::Held { reason: HoldReason::UnknownCustomer, .. } => Some(Standing::Refused),
+            Self::Held { .. }
+            | Self::RolledForward { .. }
+            | Self::Expired
+            | Self::Carried { .. }
+            | Self::WrittenOff => None,
+        }
+    }
 }
 
 /// A record that is no longer pending.
@@ -151,10 +164,12 @@ pub enum HoldReason {
     /// It was refused or missed its deadline after an attempt without an answer: to bill it elsewhere could bill it
     /// twice.
     OutcomeUnknown,
+    /// AWS does not know the customer's identity, or not for the record's hour.
+    UnknownCustomer,
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotSubscribed,
         Self::Conflict,
         Self::Refused,
@@ -162,6 +177,7 @@ impl HoldReason {
         Self::NoIdentity,
         Self::Missed,
         Self::OutcomeUnknown,
+        Self::UnknownCustomer,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -173,6 +189,7 @@ impl HoldReason {
             Self::NoIdentity => "no_identity",
             Self::Missed => "missed",
             Self::OutcomeUnknown => "outcome_unknown",
+            Self::UnknownCustomer => "unknown_customer",
         }
     }
 }
@@ -319,6 +336,7 @@ pub(crate) mod tests {
             "no_identity",
             "missed",
             "outcome_unknown",
+            "unknown_customer",
         ];
         assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
         assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);

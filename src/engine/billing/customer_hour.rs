@@ -75,18 +75,18 @@ impl CustomerHour<'_> {
 }
 
 impl Billing {
-    /// Whether a customer that used nothing gets a zero record (I8). One that AWS would refuse for its age claims
-    /// nothing.
+    /// Whether dimensions of which a customer used nothing get a zero record (I8). One that AWS would refuse for its age
+    /// claims nothing.
     pub(super) fn claims_zero(
         &self,
         product: &Product,
         customer: &Customer,
-        hour: Hour,
+        (hour, has_used): (Hour, bool),
         now: Timestamp,
     ) -> bool {
         let state = &customer.state;
         product.zero_records
-            && state.claims_zero(hour)
+            && state.claims_zero(hour, has_used)
             && matches!(state.billed_as(product, hour), BilledAs::Identity(_))
             && now < self.rules.window.deadline(hour)
     }
@@ -150,7 +150,7 @@ impl Billing {
         let row = Encoded::of(&record);
         self.journal.note_sealed(record.id, &row);
         match held_for {
-            None => self.put_pending(&record, row, step.txn),
+            None => self.put_pending(&record, series.into(), row, step.txn),
             Some(reason) => self.hold_at_seal(record, reason, series, step),
         }
     }
@@ -171,7 +171,7 @@ impl Billing {
         };
         let outcome = Outcome::Held { reason, detail: detail.into() };
         let settled = Settled { record, attempts: 0, outcome, at: step.now };
-        self.write_settled(&settled, Some(series), step.txn);
+        self.write_settled(&settled, series.into(), step.txn);
         self.tally.settled(&settled);
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         billing::record::Record,
         customer::{
             identity::Identity,
+            limits::CustomersFull,
             state::CustomerState,
             transition::{CustomerEvent, LastSeal, NewTerms, RegistrationRefused, SealedSoFar, Transition},
         },
@@ -39,14 +40,20 @@ pub struct Registration {
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PutError {
-    #[error("limits.max_customers ({most}) is reached")]
-    TooMany { most: u64 },
+    #[error("{limit} ({most}) is reached: raise it")]
+    TooMany { limit: &'static str, most: usize },
     #[error("the key of a new customer must be of characters that are seen, and turn none around them")]
     UnseenKey,
     #[error(transparent)]
     Taken(IdentityTaken),
     #[error(transparent)]
     Refused(#[from] RegistrationRefused),
+}
+
+impl From<CustomersFull> for PutError {
+    fn from(CustomersFull { limit, most, .. }: CustomersFull) -> Self {
+        Self::TooMany { limit, most }
+    }
 }
 
 impl Billing {
@@ -68,10 +75,8 @@ impl Billing {
             }
         } else if has_unseen(&key) {
             return Err(PutError::UnseenKey);
-        } else if customers.len() >= self.rules.max_customers {
-            let most = self.rules.max_customers.try_into().unwrap_or(u64::MAX);
-            return Err(PutError::TooMany { most });
         } else {
+            self.rules.customers.check_registered(customers.len())?;
             (CustomerState::new(identity, since, hour), LastSeal::Keep)
         };
         let seals_at = state.seals_at(self.rules.grace);

@@ -163,8 +163,9 @@ impl Billing {
                 return false;
             }
             looks -= 1;
-            let claims_zero = self.claims_zero(product, &customer, hour, step.now);
-            if claims_zero || step.counting.has_used(index, hour) {
+            let has_used = step.counting.has_used(index, hour);
+            let claims_zero = self.claims_zero(product, &customer, (hour, has_used), step.now);
+            if claims_zero || has_used {
                 let customer_hour =
                     CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last: false };
                 self.seal_buckets(&customer_hour, &customers, step);
@@ -184,6 +185,7 @@ impl Billing {
     /// Every customer of the hour is sealed.
     fn end_hour(&mut self, step: &mut SealStep<'_, '_>) {
         self.sealing = None;
+        self.forget_from = Some(0);
         step.counting.end_hour(self.watermark.0, step.txn);
         self.hours.end(self.watermark.0, step.txn.batch);
         step.progress.hours += 1;
@@ -201,7 +203,8 @@ impl Billing {
         let first = customer.state.watermark(self.watermark.0).next();
         let last = Hour::containing(step.now).max(first);
         for hour in (first.index()..=last.index()).map(Hour::from_index) {
-            let claims_zero = self.claims_zero(product, &customer, hour, step.now);
+            let has_used = step.counting.has_used(index, hour);
+            let claims_zero = self.claims_zero(product, &customer, (hour, has_used), step.now);
             let is_last = hour == last;
             let customer_hour =
                 CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::{
     customer::{
         identity::Identity,
+        standing::{Origin, Standing, Verification},
         state::{CustomerState, Subscription},
     },
     product::ProductIndex,
@@ -24,8 +25,7 @@ pub(super) struct Row {
     first_hour: Hour,
     pub(super) product: ProductIndex,
     key_is: KeyIs,
-    /// The subscription, unless it is one of the rare kinds.
-    not_subscribed: bool,
+    marks: Marks,
 }
 
 /// What AWS takes the key for.
@@ -36,28 +36,71 @@ enum KeyIs {
     CustomerIdentifier,
 }
 
+/// One bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks(u8);
+
+impl Marks {
+    /// The subscription, unless it is one of the rare kinds.
+    const NOT_SUBSCRIBED: u8 = 1;
+    const VERIFIED: u8 = 1 << 1;
+    const REFUSED: u8 = 1 << 2;
+    const SELF_NAMED: u8 = 1 << 3;
+    /// The customer is forgotten, and its row is yet to be given to another.
+    const VACANT: u8 = 1 << 4;
+
+    fn of(state: &CustomerState) -> Self {
+        let marks = [
+            (Self::NOT_SUBSCRIBED, state.subscription.not_subscribed()),
+            (Self::VERIFIED, state.verification == Verification::Verified),
+            (Self::REFUSED, state.verification == Verification::Refused),
+            (Self::SELF_NAMED, state.is_self_named()),
+        ];
+        Self(marks.into_iter().filter(|(_, is_set)| *is_set).map(|(mark, _)| mark).sum())
+    }
+
+    const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    const fn verification(self) -> Verification {
+        if self.has(Self::VERIFIED) {
+            Verification::Verified
+        } else if self.has(Self::REFUSED) {
+            Verification::Refused
+        } else {
+            Verification::Unverified
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Rare {
     former: Option<Identity>,
     subscription: Subscription,
     sealed_through: Option<Hour>,
+    named_by: Option<Arc<str>>,
 }
 
 impl Row {
     pub(super) fn new(customer: Customer) -> Self {
         let Customer { product, key, state } = customer;
-        let CustomerState { identity, former, since, first_hour, sealed_through, subscription } = state;
-        let is_rare = former.is_some() || sealed_through.is_some() || subscription.noticed().is_some();
+        let (marks, named_by) = (Marks::of(&state), state.named_by().cloned());
+        let CustomerState { identity, former, since, first_hour, sealed_through, subscription, .. } = state;
+        let is_rare = former.is_some()
+            || sealed_through.is_some()
+            || subscription.noticed().is_some()
+            || named_by.is_some();
         let key_is = what_key_is(&key, &identity);
         Self {
             key,
             identity: matches!(key_is, KeyIs::NoIdentity).then(|| Box::new(identity)),
-            rare: is_rare.then(|| Box::new(Rare { former, subscription, sealed_through })),
+            rare: is_rare.then(|| Box::new(Rare { former, subscription, sealed_through, named_by })),
             since: since.unwrap_or(Timestamp::MIN),
             first_hour,
             product,
             key_is,
-            not_subscribed: subscription.not_subscribed(),
+            marks,
         }
     }
 
@@ -71,6 +114,8 @@ impl Row {
             first_hour: *first_hour,
             sealed_through: self.sealed_through(),
             subscription: self.subscription(),
+            verification: self.marks.verification(),
+            origin: self.origin(),
         };
         Customer { product: *product, key: key.clone(), state }
     }
@@ -78,9 +123,47 @@ impl Row {
     fn subscription(&self) -> Subscription {
         match &self.rare {
             Some(rare) => rare.subscription,
-            None if self.not_subscribed => Subscription::NotSubscribed,
+            None if self.marks.has(Marks::NOT_SUBSCRIBED) => Subscription::NotSubscribed,
             None => Subscription::Active,
         }
+    }
+
+    fn origin(&self) -> Origin {
+        if self.is_self_named() {
+            Origin::SelfNamed { by: self.named_by().cloned() }
+        } else {
+            Origin::Registered
+        }
+    }
+
+    pub(super) const fn is_self_named(&self) -> bool {
+        self.marks.has(Marks::SELF_NAMED)
+    }
+
+    /// The client whose usage has named the customer, if AWS has accepted nothing of it yet.
+    pub(super) fn named_by(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.named_by.as_ref()
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        match self.marks.verification() {
+            Verification::Verified => Standing::Verified,
+            Verification::Refused => Standing::Refused,
+            Verification::Unverified if self.is_self_named() => Standing::SelfNamed,
+            Verification::Unverified => Standing::Registered,
+        }
+    }
+
+    pub(super) const fn is_vacant(&self) -> bool {
+        self.marks.has(Marks::VACANT)
+    }
+
+    pub(super) fn vacate(&mut self) {
+        self.marks.0 |= Marks::VACANT;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.subscription.is_closed())
     }
 
     pub(super) fn sealed_through(&self) -> Option<Hour> {
@@ -151,18 +234,32 @@ mod tests {
         ]
     }
 
+    fn origins() -> impl Strategy<Value = Origin> {
+        let client = option::of(Just("checkout").prop_map(Arc::<str>::from));
+        prop_oneof![Just(Origin::Registered), client.prop_map(|by| Origin::SelfNamed { by })]
+    }
+
+    fn verifications() -> impl Strategy<Value = Verification> {
+        prop_oneof![Just(Verification::Unverified), Just(Verification::Verified), Just(Verification::Refused)]
+    }
+
     fn states() -> impl Strategy<Value = CustomerState> {
         let since = (i64::MIN + 1..).prop_map(Timestamp::from_millis);
         let hours = || any::<u32>().prop_map(Hour::from_index);
         let rare = (option::of(identities()), option::of(hours()), subscriptions());
-        (identities(), option::of(since), hours(), rare).prop_map(
-            |(identity, since, first_hour, (former, sealed_through, subscription))| CustomerState {
-                identity,
-                former,
-                since,
-                first_hour,
-                sealed_through,
-                subscription,
+        (identities(), option::of(since), hours(), rare, verifications(), origins()).prop_map(
+            |(identity, since, first_hour, rare, verification, origin)| {
+                let (former, sealed_through, subscription) = rare;
+                CustomerState {
+                    identity,
+                    former,
+                    since,
+                    first_hour,
+                    sealed_through,
+                    subscription,
+                    verification,
+                    origin,
+                }
             },
         )
     }
@@ -175,6 +272,8 @@ mod tests {
             let is_known = customer.state.identities().any(|its| *its == identity);
             prop_assert_eq!(row.is_known_as(&identity), is_known);
             prop_assert_eq!(row.sealed_through(), customer.state.sealed_through);
+            prop_assert_eq!(row.standing(), customer.state.standing());
+            prop_assert_eq!((row.named_by(), row.is_vacant()), (customer.state.named_by(), false));
             prop_assert_eq!(row.customer(), customer);
         }
     }

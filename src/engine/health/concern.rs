@@ -130,7 +130,9 @@ fn unsent(now: Timestamp, product: &ProductFacts) -> Option<Concern<'_>> {
 
 fn held(product: &Arc<str>, reason: HoldReason, records: u64) -> Concern<'_> {
     let decide = match reason {
-        HoldReason::NotSubscribed | HoldReason::Refused => "tallyman held retry ID --reason TEXT --by NAME",
+        HoldReason::NotSubscribed | HoldReason::Refused | HoldReason::UnknownCustomer => {
+            "tallyman held retry ID --reason TEXT --by NAME"
+        }
         HoldReason::Missed | HoldReason::NoIdentity => "tallyman held carry ID --reason TEXT --by NAME",
         HoldReason::NotBillable => "tallyman held write-off ID --reason TEXT --by NAME",
         HoldReason::Conflict | HoldReason::OutcomeUnknown => "tallyman reconcile --cloudtrail trail.json",

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::Series;
+use super::{Series, plan::CUSTOMERS};
 use crate::{
     domain::{
         billing::record::{Delivery, Outcome, Record, RecordId, Settled, Slot},
         product::Catalog,
-        time::Hour,
+        time::{Hour, Timestamp},
         usage::bucket::Bucket,
     },
     store::{
@@ -15,6 +15,7 @@ use crate::{
         key::BucketKey,
         tables::{
             buckets::Buckets,
+            customers::CustomerRows,
             deliveries::Deliveries,
             records::Records,
             sealing::{Sealing, SealingState},
@@ -31,6 +32,8 @@ pub(super) enum Row {
     Tried(RecordId, Delivery),
     Settled(Settled),
     Sealing(SealingState),
+    /// A customer that is forgotten.
+    CustomerGone(usize),
 }
 
 pub(super) fn rows(batch: &Batch, catalog: &Catalog) -> Vec<Row> {
@@ -57,6 +60,10 @@ fn row(table: TableId, key: &[u8], value: Option<&[u8]>, catalog: &Catalog) -> O
             Some(Row::Tried(id, Deliveries::decode(value).unwrap()))
         }
         (TableId::Held | TableId::Receipts, Some(value)) => Some(Row::Settled(Held::decode(value).unwrap())),
+        (TableId::Customers, None) => {
+            let (_, key) = CustomerRows::decode_key(key).unwrap();
+            Some(Row::CustomerGone(CUSTOMERS.iter().position(|(known, _)| *known == key).unwrap()))
+        }
         (TableId::Meta, Some(value)) if Sealing::decode_key(key).is_ok() => {
             Some(Row::Sealing(Sealing::decode(value).unwrap()))
         }
@@ -78,6 +85,9 @@ pub(super) struct Entry {
     pub(super) may_be_unanswered: bool,
     /// Sealed for a customer with a notice.
     pub(super) was_closing: bool,
+    /// When it was sealed, resumed or tried last.
+    pub(super) touched: Timestamp,
+    pub(super) next_attempt: Timestamp,
 }
 
 #[derive(Default)]
@@ -91,6 +101,10 @@ pub(super) struct Ledger {
     pub(super) levels: BTreeMap<Series, u128>,
     pub(super) sealed: BTreeSet<(Series, Hour)>,
     pub(super) watermark: Hour,
+    /// Customers of which the disk knows that AWS has accepted a record: since when.
+    pub(super) verified: BTreeMap<usize, Timestamp>,
+    /// Customers of which the disk knows that AWS does not know them.
+    pub(super) refused: BTreeSet<usize>,
 }
 
 impl Ledger {
@@ -114,6 +128,11 @@ impl Ledger {
     /// Base units that are in buckets and records.
     pub(super) fn placed(&self) -> impl Iterator<Item = (Series, u128)> {
         self.placed.iter().map(|(series, amount)| (*series, *amount))
+    }
+
+    /// Whether the agent has known for so long that AWS accepts a customer.
+    pub(super) fn is_verified(&self, customer: usize, since: Timestamp) -> bool {
+        self.verified.get(&customer).is_some_and(|verified| *verified < since)
     }
 
     pub(super) fn pending(&self) -> usize {

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     domain::{
-        billing::record::{HoldReason, Outcome, Record, RecordId},
+        billing::record::{Amounts, HoldReason, Outcome, Record, RecordId},
         invariants,
-        time::Hour,
+        time::{Hour, Timestamp},
         usage::bucket::Bucket,
     },
     store::tables::sealing::SealingState,
@@ -22,6 +22,8 @@ use crate::{
 /// Whether all that was acknowledged is there: at any time (I1), or right after it was acknowledged (I3).
 type IsThere = fn(&invariants::Location, u128, u128) -> Option<invariants::Fault>;
 
+/// After this time from the end of its hour no record of another standing goes before one that AWS is sure to accept.
+const LATE: Duration = Duration::from_mins(70);
 /// How early a clock that no one doubts may end a record.
 const TOLERANCE: Duration = Duration::from_mins(3);
 
@@ -56,6 +58,7 @@ impl Ledger {
                 Row::Tried(id, delivery) => {
                     if let Some(entry) = self.entries.get_mut(&id) {
                         entry.may_be_unanswered = delivery.outcome_unknown;
+                        (entry.touched, entry.next_attempt) = (world.truth.now(), delivery.next_attempt);
                         check_against_truth(entry, world);
                     }
                 }
@@ -67,6 +70,7 @@ impl Ledger {
                     touched.insert(self.put_record(settled.record, place, settled.attempts, world));
                 }
                 Row::Sealing(state) => sealing = Some(state),
+                Row::CustomerGone(customer) => self.forget(customer, world),
             }
         }
         for series in touched {
@@ -75,6 +79,21 @@ impl Ledger {
         if let Some(state) = sealing {
             self.move_watermark(&state, world);
         }
+    }
+
+    /// A customer is forgotten: AWS has never accepted it, and nothing of it is left.
+    fn forget(&mut self, customer: usize, world: &World) {
+        world.trace.tell("a customer is forgotten", CUSTOMERS[customer].0);
+        let is_held = |place: &Place| matches!(place, Place::Settled(Outcome::Held { .. }));
+        let mut entries = self.entries.values().filter(|entry| entry.series.customer == customer);
+        let waits = entries.any(|entry| entry.place == Place::Pending || is_held(&entry.place));
+        let is_open = self.open.keys().any(|(series, _)| series.customer == customer);
+        if self.verified.contains_key(&customer) || waits || is_open {
+            world
+                .trace
+                .fault(format!("I5: {} is forgotten, and something of it waits", CUSTOMERS[customer].0));
+        }
+        self.refused.remove(&customer);
     }
 
     fn put_bucket(&mut self, series: Series, hour: Hour, bucket: &Bucket, world: &World) {
@@ -94,11 +113,39 @@ impl Ledger {
         world.trace.faults(invariants::unchanged(&entry.record, &record));
         *self.placed.entry(entry.series).or_default() -= amount(&entry.record, &entry.place);
         entry.place = place;
+        entry.touched = world.truth.now();
         *self.placed.entry(entry.series).or_default() += amount(&entry.record, &entry.place);
         note_place(entry, attempts, world);
         check_against_truth(entry, world);
         check_missed(entry, world);
-        entry.series
+        let series = entry.series;
+        match &entry.place {
+            Place::Settled(Outcome::Accepted { .. }) => {
+                self.verified.entry(series.customer).or_insert_with(|| world.truth.now());
+            }
+            Place::Settled(Outcome::Held { reason: HoldReason::UnknownCustomer, .. }) => {
+                self.refused.insert(series.customer);
+            }
+            Place::Pending | Place::Settled(_) => {}
+        }
+        series
+    }
+
+    /// A record that is late, of a customer that AWS is known to accept, and that could have gone out long ago.
+    pub(super) fn late(&self, world: &World, long_ago: Timestamp) -> Option<&Record> {
+        let is_odd = world.is_clock_wrong();
+        let now = world.clock.now();
+        let is_late = |entry: &&Entry| {
+            let customer = entry.series.customer;
+            entry.place == Place::Pending
+                && self.is_verified(customer, long_ago)
+                && !world.model().is_irregular(customer)
+                && entry.record.hour.end().plus(LATE) <= now
+                && now < world.rules.window.deadline(entry.record.hour)
+                && entry.touched < long_ago
+                && entry.next_attempt < long_ago
+        };
+        self.entries.values().filter(|_| !is_odd).find(is_late).map(|entry| &entry.record)
     }
 
     /// A record that was not there before.
@@ -119,7 +166,18 @@ impl Ledger {
         check_hour(series, &record, world);
         self.sealed.insert((series, record.hour));
         *self.placed.entry(series).or_default() += amount(&record, &place);
-        let entry = Entry { series, record, place, may_be_unanswered: false, was_closing };
+        if self.refused.contains(&series.customer) && record.amounts == Amounts::default() {
+            world.trace.fault(format!("I8: a zero for a customer that AWS does not know: {record:?}"));
+        }
+        let entry = Entry {
+            series,
+            record,
+            place,
+            may_be_unanswered: false,
+            was_closing,
+            touched: world.truth.now(),
+            next_attempt: Timestamp::MIN,
+        };
         note_seal(&entry, world);
         if entry.place != Place::Pending {
             note_place(&entry, 0, world);
@@ -258,6 +316,7 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
                 HoldReason::NoIdentity => "held: no identity",
                 HoldReason::Missed => "held: missed",
                 HoldReason::OutcomeUnknown => "held: outcome unknown",
+                HoldReason::UnknownCustomer => "held: unknown customer",
             },
             Outcome::RolledForward { .. } => "rolled forward",
             Outcome::Expired => "expired",

@@ -249,7 +249,9 @@ async fn every_counter_of_a_product_exists_before_anything_has_happened() {
     let mut expected = labelled("tallyman_events_total", "result", &["accepted", "duplicate", "rejected"]);
     expected.extend(labelled("tallyman_records_settled_total", "outcome", &outcomes));
     expected.extend(labelled("tallyman_submissions_total", "result", &results));
-    for name in ["tallyman_events_late_total", "tallyman_events_untagged_total"] {
+    for name in
+        ["tallyman_events_late_total", "tallyman_events_untagged_total", "tallyman_events_not_billable_total"]
+    {
         expected.push((name.to_owned(), String::new()));
     }
     let is_there = |name: &str, label: &str| {

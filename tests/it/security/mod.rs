@@ -2,6 +2,7 @@
 
 mod admin_port;
 mod clients;
+mod customers;
 mod decided;
 mod files;
 mod limits;
