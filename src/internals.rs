@@ -6,11 +6,12 @@ pub use crate::{
     base::{
         clock::{Clock, ClockSpec},
         config::{Config, parse as parse_config},
-        proto::{raw, usage_service_server},
+        proto::{DESCRIPTORS, raw, usage_service_server},
         tasks::Tasks,
     },
     domain::{
         billing::{
+            answer::{Answers, Reply},
             deadline::Window,
             outbox::Outbox,
             record::{Amounts, Delivery, Outcome, Record, RecordId, Settled},
@@ -18,6 +19,7 @@ pub use crate::{
         },
         customer::{
             identity::{Identity, IdentityMode},
+            standing::Standing,
             state::CustomerState,
         },
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion};
-use tallyman::internals::{Amounts, Delivery, Identity, Outbox, Record, RecordId, Window};
+use tallyman::internals::{
+    Amounts, Answers, Delivery, Identity, Outbox, Record, RecordId, Reply, Standing, Window,
+};
 
 use crate::hour;
 
@@ -15,7 +17,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let full = || {
         let mut outbox = Outbox::default();
         for id in 1..=RECORDS {
-            outbox.insert(record(id), Delivery::default(), deadline);
+            outbox.insert(record(id), Delivery::default(), deadline, Standing::Verified);
         }
         outbox
     };
@@ -27,7 +29,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                     for entry in &batch.entries {
                         outbox.remove(entry.record.id);
                     }
-                    outbox.complete(batch, true);
+                    outbox.complete(batch, &Reply::Answered(Answers::default()));
                 }
                 assert!(outbox.is_empty());
             },

@@ -7,8 +7,9 @@ use std::{
 };
 
 use tallyman::internals::{
-    Clock, Outbox, Outcome, RateLimiter, Record, RecordId, RecordReader, ScriptedMetering, Settlement, Store,
-    Submitter, SubmitterOptions as Options, Tasks, TrustedClock, UnsentStatus, Window,
+    Answers, Clock, Outbox, Outcome, RateLimiter, Record, RecordId, RecordReader, Reply, ScriptedMetering,
+    Settlement, Standing, Store, Submitter, SubmitterOptions as Options, Tasks, TrustedClock, UnsentStatus,
+    Window,
 };
 use tokio::sync::watch;
 
@@ -66,7 +67,7 @@ fn plan(harness: &Harness) -> Vec<Vec<Arc<Record>>> {
     let (mut outbox, now, begun) = (Outbox::default(), Clock::SYSTEM.now(), Instant::now());
     for (record, delivery) in pending {
         let deadline = Window::AWS.deadline(record.hour);
-        outbox.insert(record, delivery, deadline);
+        outbox.insert(record, delivery, deadline, Standing::Verified);
     }
     tell_each("insert_us", begun);
     let (mut batches, begun) = (Vec::new(), Instant::now());
@@ -75,7 +76,7 @@ fn plan(harness: &Harness) -> Vec<Vec<Arc<Record>>> {
         for record in &batch {
             outbox.remove(record.id);
         }
-        outbox.complete(in_flight, true);
+        outbox.complete(in_flight, &Reply::Answered(Answers::default()));
         batches.push(batch);
     }
     tell_each("plan_us", begun);

@@ -49,6 +49,8 @@ pub struct Totals {
     pub late: u64,
     /// Of the accepted: counted without their tags, because the hour's record takes no more sets of tags.
     pub untagged: u64,
+    /// Of the accepted: counted for a customer that has ended, and held as not billable unless it subscribes again.
+    pub not_billable: u64,
     /// Events in none of the other figures: see [`Report::ResponseLost`].
     pub responses_lost: u64,
 }

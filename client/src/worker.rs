@@ -298,6 +298,7 @@ impl Worker {
             totals.rejected += rejected;
             totals.late += response.late;
             totals.untagged += response.untagged;
+            totals.not_billable += response.not_billable;
         });
     }
 

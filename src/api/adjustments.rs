@@ -38,7 +38,7 @@ pub(super) fn parse(
     now: Timestamp,
 ) -> Result<Wish, Status> {
     let AdjustRequest { product, customer, dimension, minus, adjustment_id, .. } = request;
-    let located = locate(catalog, Names { product, customer, dimension })
+    let located = locate(catalog, Names { product, customer, dimension }, None)
         .map_err(|refusal| Status::invalid_argument(refusal.to_string()))?;
     if *minus == 0 {
         return Err(Status::invalid_argument(

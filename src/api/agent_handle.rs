@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
-    api::activity::Activity,
+    api::{activity::Activity, not_billable::NotBillable},
     aws::metering::Endpoint,
     base::clock::Clock,
     domain::{billing::deadline::Window, product::Catalog},
@@ -37,6 +37,7 @@ pub(crate) struct AgentHandle {
     pub committer: Committer,
     pub unsent: UnsentStatus,
     pub activity: Activity,
+    pub not_billable: NotBillable,
     pub store: Arc<dyn Store>,
 }
 

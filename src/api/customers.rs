@@ -10,18 +10,25 @@ use crate::{
     },
     base::proto::{
         CloseCustomerRequest, Customer as Message, GetCustomerRequest, ListCustomersRequest,
-        ListCustomersResponse, PutCustomerRequest, customer::State, customer_service_server::CustomerService,
+        ListCustomersResponse, PutCustomerRequest,
+        customer::{State, Verification as VerificationMessage},
+        customer_service_server::CustomerService,
     },
     domain::{
         customer::{
             identity::{Identity, IdentityFields},
+            standing::Verification,
             state::CustomerStatus,
         },
         product::{Product, ProductIndex},
         time::{Hour, Timestamp},
-        usage::event::{MAX_CUSTOMER_BYTES, RejectReason, is_customer_key},
+        usage::event::{MAX_CUSTOMER_BYTES, is_customer_key, unknown_product},
     },
-    engine::{billing::Registration, customers::Customer},
+    engine::{
+        billing::{PutError, Registration},
+        committer::CommitError,
+        customers::Customer,
+    },
 };
 
 const MAX_PAGE: usize = 1000;
@@ -37,16 +44,13 @@ impl Customers {
         Self { agent }
     }
 
-    fn product(&self, code: &str) -> Result<(ProductIndex, &Product), Status> {
-        let found =
-            self.agent.catalog.find(code).and_then(|index| Some((index, self.agent.catalog.product(index)?)));
-        found
-            .ok_or_else(|| {
-                let known: Vec<_> =
-                    self.agent.catalog.products().map(|(_, product)| product.code.to_string()).collect();
-                RejectReason::UnknownProduct { code: code.to_owned(), known: known.join(", ") }
-            })
-            .map_err(|refusal| Status::not_found(refusal.to_string()))
+    fn product(&self, code: &str, client: Option<&Client>) -> Result<(ProductIndex, &Product), Status> {
+        let catalog = &self.agent.catalog;
+        let found = catalog.find(code).and_then(|index| Some((index, catalog.product(index)?)));
+        found.ok_or_else(|| {
+            let permission = client.map(|client| &client.permission);
+            Status::not_found(unknown_product(catalog, code, permission).to_string())
+        })
     }
 
     fn message(&self, customer: &Customer) -> Message {
@@ -68,11 +72,18 @@ impl Customers {
             .into(),
             last_hour_ends_unix_seconds: state.deadline().map_or(0, Timestamp::seconds),
             not_subscribed: state.subscription.not_subscribed(),
+            verification: match state.verification {
+                Verification::Unverified => VerificationMessage::Unverified,
+                Verification::Verified => VerificationMessage::Verified,
+                Verification::Refused => VerificationMessage::Refused,
+            }
+            .into(),
+            self_named: state.is_self_named(),
         }
     }
 
-    fn parse(&self, message: &Message) -> Result<Registration, Status> {
-        let (index, product) = self.product(&message.product)?;
+    fn parse(&self, message: &Message, client: Option<&Client>) -> Result<Registration, Status> {
+        let (index, product) = self.product(&message.product, client)?;
         if !is_customer_key(&message.key) {
             let text = format!("key must be 1 to {MAX_CUSTOMER_BYTES} bytes without control characters");
             return Err(Status::invalid_argument(text));
@@ -108,6 +119,20 @@ impl Customers {
         })
     }
 
+    /// Refuses an identity that is another customer's own to a client that is bound to some customers. What the
+    /// customer is already billed under takes nothing from anyone.
+    fn authorize_identity(&self, client: Option<&Client>, registration: &Registration) -> Result<(), Status> {
+        let Registration { product: index, key, identity, .. } = registration;
+        let Some((client, product)) = client.zip(self.agent.catalog.product(*index)) else { return Ok(()) };
+        let customers = self.agent.committer.customers().read();
+        let known = customers.find(*index, key).and_then(|index| customers.get(index));
+        if known.is_some_and(|known| known.state.identity == *identity) {
+            return Ok(());
+        }
+        let checked = client.permission.check_identity(product, key, identity);
+        checked.map_err(|refusal| Status::permission_denied(refusal.to_string()))
+    }
+
     fn known(&self, product: ProductIndex, key: &str) -> Result<Message, Status> {
         let customers = self.agent.committer.customers().read();
         let found = customers.find(product, key).and_then(|index| customers.get(index));
@@ -120,17 +145,19 @@ impl CustomerService for Customers {
     async fn put_customer(&self, request: Request<PutCustomerRequest>) -> Result<Response<Message>, Status> {
         let client = Client::from_request(&request);
         let message = request.into_inner().customer.unwrap_or_default();
-        let customer = self.parse(&message)?;
+        let customer = self.parse(&message, client.as_deref())?;
         let (product, key) = (customer.product, customer.key.clone());
         authorize_customer(client.as_deref(), product, &key)?;
-        self.agent.committer.put_customers(vec![customer]).await?;
+        self.authorize_identity(client.as_deref(), &customer)?;
+        let put = self.agent.committer.put_customers(vec![customer]).await;
+        put.map_err(|error| refused(error, product, client.as_deref()))?;
         debug!(client = &*Client::name_of(client.as_deref()), customer = &*key, "a customer is registered");
         Ok(Response::new(self.known(product, &key)?))
     }
 
     async fn get_customer(&self, request: Request<GetCustomerRequest>) -> Result<Response<Message>, Status> {
         let (client, request) = (Client::from_request(&request), request.into_inner());
-        let (product, _) = self.product(&request.product)?;
+        let (product, _) = self.product(&request.product, client.as_deref())?;
         authorize_customer(client.as_deref(), product, &request.key)?;
         Ok(Response::new(self.known(product, &request.key)?))
     }
@@ -149,7 +176,10 @@ impl CustomerService for Customers {
             size => size.min(MAX_PAGE),
         };
         let (start_code, mut after) = page_start(&request.page_token)?;
-        let only = if request.product.is_empty() { None } else { Some(self.product(&request.product)?.0) };
+        let only = match &*request.product {
+            "" => None,
+            code => Some(self.product(code, client.as_deref())?.0),
+        };
         let mut page: Vec<Customer> = Vec::new();
         let customers = self.agent.committer.customers().read();
         let is_asked_for = |index| only.is_none_or(|only| only == index);
@@ -182,7 +212,7 @@ impl CustomerService for Customers {
         request: Request<CloseCustomerRequest>,
     ) -> Result<Response<Message>, Status> {
         let (client, request) = (Client::from_request(&request), request.into_inner());
-        let (product, _) = self.product(&request.product)?;
+        let (product, _) = self.product(&request.product, client.as_deref())?;
         authorize_customer(client.as_deref(), product, &request.key)?;
         let now = self.agent.trusted_clock.best_now();
         let noticed = given_moment("noticed_unix_seconds", request.noticed_unix_seconds)?;
@@ -194,6 +224,16 @@ impl CustomerService for Customers {
         info!(client = &*client, product = &*request.product, "a client has closed a customer");
         debug!(client = &*client, customer = &*request.key, "the customer that was closed");
         Ok(Response::new(self.message(&customer)))
+    }
+}
+
+/// Tells a client no more of whoever has the identity than it may know.
+fn refused(error: CommitError<PutError>, product: ProductIndex, client: Option<&Client>) -> Status {
+    match error {
+        CommitError::Refused(PutError::Taken(taken)) => {
+            Status::already_exists(taken.told_to(product, client.map(|client| &client.permission)))
+        }
+        other => other.into(),
     }
 }
 

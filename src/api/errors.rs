@@ -50,8 +50,12 @@ impl From<CountError> for Status {
         let text = error.to_string();
         match error {
             CountError::Stream(refusal) => refusal.into(),
-            CountError::TooManyProducers | CountError::TooManyOfClient | CountError::Full => {
+            CountError::TooManyProducers | CountError::TooManyOfClient | CountError::Full { .. } => {
                 Self::resource_exhausted(text)
+            }
+            CountError::Outdated => {
+                let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+                Self::with_error_details(Code::ResourceExhausted, text, details)
             }
             CountError::Store(_) => Self::unavailable(text),
         }

@@ -8,6 +8,7 @@ pub(crate) mod customers;
 mod errors;
 pub(crate) mod ledger;
 pub(crate) mod moves;
+pub(crate) mod not_billable;
 pub(crate) mod review;
 pub(crate) mod server;
 pub(crate) mod summary;

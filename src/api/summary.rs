@@ -115,6 +115,7 @@ fn one(agent: &AgentHandle, status: &Status, index: ProductIndex, product: &Prod
         endpoint_url: endpoint.map(|endpoint| endpoint.url.clone()).unwrap_or_default(),
         region: endpoint.map(|endpoint| endpoint.region.clone()).unwrap_or_default(),
         bills_nothing: endpoint.is_some_and(|endpoint| !endpoint.may_bill),
+        events_not_billable: agent.not_billable.events(&product.code),
     }
 }
 
@@ -261,6 +262,7 @@ fn product_to_json(product: &ProductSummary) -> Value {
         "last_error": text(&product.last_error),
         "in_review_hour": time(product.in_review_hour_unix_seconds),
         "in_review_until": time(product.in_review_until_unix_seconds),
+        "events_not_billable": product.events_not_billable,
         "dimensions": product.dimensions.iter().map(dimension).collect::<Vec<_>>(),
     })
 }

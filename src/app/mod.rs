@@ -29,6 +29,7 @@ use crate::{
         agent_handle::AgentHandle,
         customers::Customers,
         ledger::Ledger,
+        not_billable::NotBillable,
         server::{self, Services},
         transport::{self, BoundSocket, ServerCredentials},
         usage::Ingest,
@@ -213,6 +214,7 @@ impl Agent {
             committer: committer.clone(),
             unsent: UnsentStatus::default(),
             activity: Activity::default(),
+            not_billable: NotBillable::default(),
             store,
         };
         for (_, product) in config.catalog.products() {
@@ -306,7 +308,7 @@ fn listen_error<T>(address: &impl ToString, bound: io::Result<T>) -> Result<T, S
 fn limits(config: &Config) -> Limits {
     let limits = &config.limits;
     Limits {
-        customers: u64::try_from(limits.max_customers).ok(),
+        customers: u64::try_from(limits.customers.most).ok(),
         open_buckets: u64::try_from(limits.max_open_buckets).ok(),
         open_subjects: Some(limits.max_open_subjects),
     }

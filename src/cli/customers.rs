@@ -13,7 +13,7 @@ use super::{
 use crate::{
     base::proto::{
         CloseCustomerRequest, Customer, GetCustomerRequest, ListCustomersRequest, PutCustomerRequest,
-        customer,
+        customer::{self, Verification},
     },
     domain::time::Timestamp,
 };
@@ -143,10 +143,11 @@ fn show(customers: impl IntoIterator<Item = Customer>, printer: &mut Printer<'_>
     let columns = ["PRODUCT", "CUSTOMER", "STATE", "SINCE", "LAST HOUR", "ACCOUNT", "IDENTIFIER", "LICENSE"];
     let mut table = Table::new(&columns.map(text));
     for customer in customers {
+        let state = state_words(&customer);
         table.row([
             customer.product,
             customer.key,
-            if customer.not_subscribed { "not subscribed".to_owned() } else { state_name(customer.state) },
+            state,
             rfc3339(customer.since_unix_seconds).unwrap_or_default(),
             rfc3339(customer.last_hour_ends_unix_seconds)
                 .map(|end| format!("until {end}"))
@@ -159,9 +160,27 @@ fn show(customers: impl IntoIterator<Item = Customer>, printer: &mut Printer<'_>
     printer.table(&table, "no customers")
 }
 
+/// The state in a table. Beside an end that was told, that AWS takes nothing of it says more.
+fn state_words(customer: &Customer) -> String {
+    if customer.verification() == Verification::Refused {
+        "unknown to AWS".to_owned()
+    } else if customer.not_subscribed {
+        "not subscribed".to_owned()
+    } else {
+        state_name(customer.state)
+    }
+}
+
 fn state_name(state: i32) -> String {
     customer::State::try_from(state)
         .map_or_else(|_| format!("state_{state}"), |state| enum_name(state.as_str_name()))
+}
+
+/// `None` from an agent that does not say.
+fn verification_name(verification: i32) -> Option<String> {
+    let known = Verification::try_from(verification).ok();
+    let told = known.filter(|verification| *verification != Verification::Unspecified);
+    told.map(|verification| enum_name(verification.as_str_name()))
 }
 
 #[derive(Serialize)]
@@ -172,6 +191,8 @@ struct CustomerJson {
     since: Option<String>,
     last_hour_ends: Option<String>,
     not_subscribed: bool,
+    verification: Option<String>,
+    self_named: bool,
     account_id: Option<String>,
     license_arn: Option<String>,
     customer_identifier: Option<String>,
@@ -186,6 +207,8 @@ impl From<Customer> for CustomerJson {
             since: rfc3339(customer.since_unix_seconds),
             last_hour_ends: rfc3339(customer.last_hour_ends_unix_seconds),
             not_subscribed: customer.not_subscribed,
+            verification: verification_name(customer.verification),
+            self_named: customer.self_named,
             account_id: given(customer.account_id),
             license_arn: given(customer.license_arn),
             customer_identifier: given(customer.customer_identifier),

@@ -217,6 +217,7 @@ struct Totals {
     duplicates: u64,
     late: u64,
     untagged: u64,
+    not_billable: u64,
     rejected: u64,
     /// How many events were rejected, by reason and message.
     rejections: BTreeMap<(String, String), u64>,
@@ -233,6 +234,7 @@ impl Totals {
         self.duplicates = self.duplicates.saturating_add(answer.duplicates);
         self.late = self.late.saturating_add(answer.late);
         self.untagged = self.untagged.saturating_add(answer.untagged);
+        self.not_billable = self.not_billable.saturating_add(answer.not_billable);
         for rejection in answer.rejected {
             self.rejected = self.rejected.saturating_add(1);
             let key = (reason_name(rejection.reason), rejection.message);
@@ -257,6 +259,13 @@ impl Totals {
                 count(self.untagged, "event")
             ))?;
         }
+        if self.not_billable > 0 {
+            printer.line(&format!(
+                "  {} not billable: the customer has ended, so it is held (`tallyman held`); `tallyman customers put KEY \
+                 --reopen` takes the customer back",
+                count(self.not_billable, "event")
+            ))?;
+        }
         for ((reason, message), events) in &self.rejections {
             printer.line(&format!(
                 "  {} rejected, {reason}: {}",
@@ -277,6 +286,7 @@ impl Totals {
             duplicates: self.duplicates,
             late: self.late,
             untagged: self.untagged,
+            not_billable: self.not_billable,
             rejected: self.rejected,
             event_id,
             rejections,
@@ -295,6 +305,7 @@ struct TotalsJson<'t> {
     duplicates: u64,
     late: u64,
     untagged: u64,
+    not_billable: u64,
     rejected: u64,
     event_id: Option<&'t str>,
     rejections: Vec<RejectionJson<'t>>,
@@ -348,11 +359,12 @@ mod tests {
             duplicates: 2,
             late: 1,
             untagged: 0,
+            not_billable: 1,
             rejected: vec![rejection(1, "a"), rejection(2, "a"), rejection(3, "b")],
         });
         let json = serde_json::to_value(totals.json(Some("id"))).unwrap();
         let expected = serde_json::json!({
-            "accepted": 1, "duplicates": 2, "late": 1, "untagged": 0, "rejected": 3, "event_id": "id",
+            "accepted": 1, "duplicates": 2, "late": 1, "untagged": 0, "not_billable": 1, "rejected": 3, "event_id": "id",
             "rejections": [
                 {"reason": "unknown_dimension", "message": "a", "events": 2},
                 {"reason": "unknown_dimension", "message": "b", "events": 1},

@@ -154,6 +154,13 @@ fn product_fields(product: &ProductSummary, now: Timestamp) -> Vec<Field> {
         records => count(records, "record"),
     };
     lines.push(("held", held));
+    if product.events_not_billable > 0 {
+        let events = count(product.events_not_billable, "event");
+        lines.push((
+            "ended",
+            format!("{events} of ended customers since the agent's start: held as not billable at their hour's seal"),
+        ));
+    }
     lines.push(("accepted", format!("{accepted} since the agent's start{last_success}")));
     lines
 }
@@ -291,7 +298,7 @@ product prod
                 "bills_nothing": false,
                 "oldest_unsent": "2026-11-22T09:00:00Z", "nearest_deadline": "2026-11-23T09:00:00Z",
                 "records_held": 1, "records_accepted": 120, "last_success": "2026-11-22T10:09:00Z",
-                "last_error": "ThrottlingException: slow down",
+                "last_error": "ThrottlingException: slow down", "events_not_billable": 0,
                 "in_review_hour": null, "in_review_until": null,
                 "dimensions": [
                     {"name": "gb_out", "open": "12345", "unsent": "98765432109", "held": "0", "capped_customers": 0},

@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{product::ProductIndex, usage::event::RejectReason};
+use thiserror::Error;
+
+use super::{
+    customer::identity::Identity,
+    product::{Product, ProductIndex},
+    usage::event::RejectReason,
+};
 
 /// What a client may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,22 +60,62 @@ impl Permission {
         self.customers.is_none()
     }
 
+    fn covers_customer(&self, customer: &str) -> bool {
+        self.customers.as_ref().is_none_or(|customers| customers.contains(customer))
+    }
+
     /// Whether it may do something for this customer of this product.
     pub fn check(&self, product: ProductIndex, customer: &str) -> Result<(), RejectReason> {
-        let refused = |what| Err(RejectReason::NotAllowed { client: self.client.clone(), what });
-        if !self.covers_product(product) {
-            return refused("products");
-        }
-        if self.customers.as_ref().is_some_and(|customers| !customers.contains(customer)) {
-            return refused("customers");
-        }
-        Ok(())
+        self.check_product(product)?;
+        self.check_customer(customer)
     }
+
+    pub(crate) fn check_product(&self, product: ProductIndex) -> Result<(), RejectReason> {
+        if self.covers_product(product) { Ok(()) } else { Err(self.refused("products")) }
+    }
+
+    pub(crate) fn check_customer(&self, customer: &str) -> Result<(), RejectReason> {
+        if self.covers_customer(customer) { Ok(()) } else { Err(self.refused("customers")) }
+    }
+
+    fn refused(&self, what: &'static str) -> RejectReason {
+        RejectReason::NotAllowed { client: self.client.clone(), what }
+    }
+
+    /// Whether it may bill a customer of its own under this identity. Where customers are open, an account is a
+    /// customer of its own from its first usage on: whoever took it for another key would shut that usage out.
+    pub fn check_identity(
+        &self,
+        product: &Product,
+        customer: &str,
+        identity: &Identity,
+    ) -> Result<(), StandsForAnother> {
+        let stands_for_itself =
+            |text: &&str| product.open && Identity::from_key(identity.mode(), text).as_ref() == Ok(identity);
+        match identity.plain_text().filter(stands_for_itself) {
+            Some(other) if other != customer && !self.covers_customer(other) => {
+                Err(StandsForAnother { client: self.client.clone(), other: other.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An identity that is a customer of its own, and none of the client's.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "in this product the key `{other}` stands for this identity, and is not among the `customers` of client `{client}` \
+     ([[grpc.client]]): add it there, or let a client without `customers` register this"
+)]
+pub struct StandsForAnother {
+    client: Arc<str>,
+    other: Arc<str>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::sample::product;
 
     fn permission(products: Option<&[u16]>, customers: Option<&[&str]>) -> Permission {
         Permission {
@@ -92,6 +138,28 @@ mod tests {
         let customer = refused(permission(None, Some(&["acme"])), 0, "acme2").unwrap();
         assert!(customer.contains("`customers`") && !customer.contains("acme"), "{customer}");
         assert!(refused(permission(Some(&[]), None), 0, "acme").is_some());
+    }
+
+    #[test]
+    fn an_account_that_another_key_stands_for_is_not_taken_by_a_bound_client() {
+        let account = |text: &str| Identity::Account { account_id: text.into() };
+        let (acme, other) = (account("123456789012"), account("210987654321"));
+        let may = |customers: Option<&[&str]>, open, key, identity: &Identity| {
+            permission(None, customers).check_identity(&product("p", open), key, identity).is_ok()
+        };
+        assert!(!may(Some(&["acme"]), true, "acme", &other));
+        assert!(may(Some(&["acme", "210987654321"]), true, "acme", &other), "it is among its customers");
+        assert!(may(Some(&["123456789012"]), true, "123456789012", &acme), "it is the key itself");
+        assert!(may(None, true, "acme", &other), "an unbound client may");
+        assert!(
+            may(Some(&["acme"]), false, "acme", &other),
+            "no key stands for itself where all are registered"
+        );
+        let license_arn = "arn:aws:license-manager::123456789012:license:l-1".into();
+        let license = Identity::License { account_id: "210987654321".into(), license_arn };
+        assert!(may(Some(&["acme"]), true, "acme", &license), "nor for a license");
+        let identifier = Identity::CustomerIdentifier { customer_identifier: "abc".into() };
+        assert!(!may(Some(&["acme"]), true, "acme", &identifier));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::{
     base::config::Config,
     domain::{
         billing::{deadline::Window, record::MissedPolicy, seal::events_late_by},
+        customer::limits::CustomerLimits,
         product::Catalog,
     },
 };
@@ -22,7 +23,7 @@ pub struct Rules {
     pub events_late_by: Duration,
     pub missed: MissedPolicy,
     pub receipts_kept: Duration,
-    pub max_customers: usize,
+    pub customers: CustomerLimits,
     pub max_open_buckets: usize,
     pub max_open_subjects: u64,
     pub max_open_tag_sets: usize,
@@ -40,7 +41,7 @@ impl Rules {
             events_late_by: events_late_by(config.hour.bounds.max_age, config.hour.grace),
             missed: config.submission.missed,
             receipts_kept: config.retention.receipts,
-            max_customers: config.limits.max_customers,
+            customers: config.limits.customers,
             max_open_buckets: config.limits.max_open_buckets,
             max_open_subjects: config.limits.max_open_subjects,
             max_open_tag_sets: config.limits.max_open_tag_sets,

@@ -81,10 +81,12 @@ impl EngineState {
     /// Drops some of what has expired by `now`; says whether there is more. Housekeeping that fails stops nothing.
     pub(crate) fn drop_expired(&mut self, now: Timestamp, txn: &mut WriteTxn<'_>) -> bool {
         self.counting.drop_expired(now, txn);
-        self.billing.drop_expired(now, txn).unwrap_or_else(|fault| {
+        let are_more_customers = self.billing.forget_customers(&self.counting, txn);
+        let are_more_receipts = self.billing.drop_expired(now, txn).unwrap_or_else(|fault| {
             error!(%fault, "old receipts cannot be dropped");
             false
-        })
+        });
+        are_more_customers || are_more_receipts
     }
 
     /// Puts what has changed into the batch. To be called once, when the batch is otherwise complete.

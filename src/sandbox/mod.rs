@@ -12,6 +12,7 @@
 //!     request         ranges, patterns, identities, slots      amount, allocations
 //!     window          hours that AWS still takes
 //!     catalog_check   products, dimensions, licenses           catalog: only with a configuration
+//!     identity_check  customers that exist
 //!     metered_usage   the first quantity of a slot stays
 //! ```
 //!

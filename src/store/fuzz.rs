@@ -40,6 +40,7 @@ use crate::domain::{
     },
     customer::{
         identity::Identity,
+        standing::Verification,
         state::{CustomerState, Subscription},
         tenure::{Replaced, Start},
     },
@@ -225,6 +226,7 @@ pub(crate) fn values() -> Vec<Vec<u8>> {
                 days: vec![(20_750, 7), (20_751, u128::MAX / 3)],
             },
         ),
+        seed(b'c', &named_customer_state()),
     ]);
     seeds
 }
@@ -384,6 +386,13 @@ fn adjustment(hour: Option<Hour>, tags: Option<TagSet>) -> Adjustment {
         client: "ops".into(),
         at: Timestamp::from_seconds(1_793_620_800),
     }
+}
+
+/// One that usage has named, and that AWS does not know.
+fn named_customer_state() -> CustomerState {
+    let identity = Identity::CustomerIdentifier { customer_identifier: "abc".into() };
+    let named = CustomerState::self_named(identity, Hour::from_index(498_000), Some("checkout".into()));
+    CustomerState { verification: Verification::Refused, ..named }
 }
 
 fn run_manifest() -> RunManifest {

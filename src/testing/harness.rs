@@ -8,7 +8,9 @@ use crate::{
         billing::record::{
             Decision, DecisionKind, HoldReason, MissedPolicy, Outcome, Record, RecordId, Settled,
         },
+        product::ProductIndex,
         time::Timestamp,
+        usage::event::RejectReason,
     },
     engine::{
         audit::{Known, audit},
@@ -62,9 +64,28 @@ impl Harness {
     }
 
     pub(crate) fn count(&mut self, entry: UsageEntry) {
-        let request = CountRequest { entries: vec![entry], events: 1, ..CountRequest::default() };
+        assert_eq!(self.count_for(None, entry), None);
+    }
+
+    /// Counts what a client sends; tells why not.
+    pub(crate) fn count_for(&mut self, client: Option<&str>, entry: UsageEntry) -> Option<RejectReason> {
+        let vacated = self.state.billing.customers().read().vacated();
+        let client = client.map(Arc::from);
+        let request =
+            CountRequest { entries: vec![entry], events: 1, client, vacated, ..CountRequest::default() };
         let counted = self.write(|state, txn| state.count(&request, txn).unwrap());
-        assert!(counted.refused_entries.is_empty(), "{counted:?}");
+        counted.refused_entries.into_iter().next().map(|refused| refused.why)
+    }
+
+    /// What comes after a seal.
+    pub(crate) fn drop_expired(&mut self) {
+        while self.write(|state, txn| state.drop_expired(txn.now, txn)) {}
+    }
+
+    /// The keys of the known customers.
+    pub(crate) fn customers(&self) -> Vec<String> {
+        let customers = self.state.billing.customers().read();
+        customers.page(ProductIndex(0), "", usize::MAX).iter().map(|known| known.key.to_string()).collect()
     }
 
     pub(crate) fn seal_step(&mut self) -> SealProgress {

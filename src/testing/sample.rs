@@ -11,6 +11,7 @@ use crate::{
         },
         customer::{
             identity::{Identity, IdentityMode},
+            limits::CustomerLimits,
             state::CustomerState,
         },
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
@@ -63,7 +64,7 @@ pub(crate) fn rules(missed: MissedPolicy) -> Rules {
         events_late_by: Duration::from_hours(25),
         missed,
         receipts_kept: Duration::from_hours(24 * 400),
-        max_customers: 100,
+        customers: CustomerLimits { most: 100, most_unverified: 100, most_new: 100 },
         max_open_buckets: 10_000,
         max_open_subjects: 10_000,
         max_open_tag_sets: 10_000,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tallyman::internals::Faults;
-use tallyman_client::proto::{LedgerRecord, ListRecordsRequest, RecordState};
+use tallyman_client::proto::{Customer, LedgerRecord, ListRecordsRequest, PutCustomerRequest, RecordState};
 
 use crate::support::{
     agent::{ACCOUNT_PRODUCT, Home, binary},
@@ -176,6 +176,9 @@ async fn days_of_down_time_leave_every_hour_in_its_place() {
     let (sandbox_before, _tasks) = sandbox(morning, Faults::default()).await;
     let mut home = Home::new(ACCOUNT_PRODUCT, &sandbox_before.url(), Some(morning));
     let agent = home.start().await;
+    // One that usage alone has named would have no zeros before AWS has accepted something of it.
+    let customer = Customer { key: ACME.to_owned(), account_id: ACME.to_owned(), ..Customer::default() };
+    home.customers().await.put_customer(PutCustomerRequest { customer: Some(customer) }).await.unwrap();
     record(&home, vec![event(ACME, "requests", 7, "before")]).await.unwrap();
     agent.kill();
 

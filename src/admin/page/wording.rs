@@ -179,6 +179,10 @@ const fn held_sentence(reason: HoldReason) -> &'static str {
         HoldReason::Refused => {
             "AWS refuses the record itself. Mend what it names, then retry before the deadline or carry after it."
         }
+        HoldReason::UnknownCustomer => {
+            "AWS does not know the customer. See what the application sends as its customer: correct it, then retry \
+             before the deadline or carry after it, or write off what was never a customer."
+        }
         HoldReason::NotBillable => {
             "Used after the customer's last hour. Write it off, or reopen the customer and carry."
         }

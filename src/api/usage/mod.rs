@@ -161,6 +161,7 @@ impl Ingest {
             duplicates: total.duplicates,
             late: total.late,
             untagged: total.untagged,
+            not_billable: total.not_billable,
             rejected: folded.rejections(),
         }
     }
@@ -171,6 +172,7 @@ impl Ingest {
         }
         if let Some(product) = self.agent.catalog.product(index).filter(|_| counts.accepted > 0) {
             self.agent.activity.accepted(&product.code, self.agent.clock.now(), counts.accepted);
+            self.agent.not_billable.note(&product.code, counts.not_billable);
         }
     }
 }

@@ -226,6 +226,7 @@ async fn resolve(
                 rejected: answer.rejected,
                 late: answer.late,
                 untagged: answer.untagged,
+                not_billable: answer.not_billable,
                 repeats: 0,
             })
         }

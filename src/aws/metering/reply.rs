@@ -13,6 +13,7 @@ use crate::{
     domain::{
         billing::{
             answer::{Answers, RecordAnswer, Reply},
+            culprit::Culprit,
             record::{Record, Slot},
         },
         time::{Hour, Timestamp},
@@ -38,6 +39,8 @@ pub(super) fn of_failure(failure: Failure) -> Reply {
         Failure::Setup(text) => Reply::Setup(text),
         Failure::Refused { exception, text } => match &*exception {
             "TimestampOutOfBoundsException" => Reply::TooOld(text),
+            "InvalidCustomerIdentifierException" => Reply::UnknownIdentity(Culprit::Customer, text),
+            "InvalidLicenseException" => Reply::UnknownIdentity(Culprit::CustomerHour, text),
             name if BAD_RECORD.contains(&name) => Reply::BadRecord(text),
             _ => Reply::Setup(text),
         },
@@ -45,10 +48,8 @@ pub(super) fn of_failure(failure: Failure) -> Reply {
 }
 
 /// Exceptions that a single bad record can cause.
-const BAD_RECORD: [&str; 6] = [
-    "InvalidLicenseException",
+const BAD_RECORD: [&str; 4] = [
     "InvalidUsageDimensionException",
-    "InvalidCustomerIdentifierException",
     "InvalidTagException",
     "InvalidUsageAllocationsException",
     "ValidationException",
@@ -130,8 +131,14 @@ mod tests {
 
     #[test]
     fn exceptions_are_sorted_by_what_helps() {
-        for exception in ["InvalidLicenseException", "ValidationException"] {
+        for exception in ["InvalidUsageDimensionException", "ValidationException"] {
             assert_eq!(refused(exception), Reply::BadRecord("".into()));
+        }
+        for (exception, culprit) in [
+            ("InvalidCustomerIdentifierException", Culprit::Customer),
+            ("InvalidLicenseException", Culprit::CustomerHour),
+        ] {
+            assert_eq!(refused(exception), Reply::UnknownIdentity(culprit, "".into()));
         }
         assert_eq!(refused("TimestampOutOfBoundsException"), Reply::TooOld("".into()));
         for exception in [

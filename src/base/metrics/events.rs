@@ -9,6 +9,7 @@ use crate::domain::usage::event::Counts;
 const EVENTS: &str = "tallyman_events_total";
 const EVENTS_LATE: &str = "tallyman_events_late_total";
 const EVENTS_UNTAGGED: &str = "tallyman_events_untagged_total";
+const EVENTS_NOT_BILLABLE: &str = "tallyman_events_not_billable_total";
 const EVENTS_REFUSED: &str = "tallyman_events_refused_total";
 const COMMIT_SECONDS: &str = "tallyman_commit_seconds";
 const COMMIT_EVENTS: &str = "tallyman_commit_events";
@@ -30,6 +31,10 @@ pub(super) fn describe() {
         "Accepted events that are billed untagged, since their tags found no room."
     );
     describe_counter!(
+        EVENTS_NOT_BILLABLE,
+        "Accepted events of customers that had ended, which are held as not billable unless they subscribe again."
+    );
+    describe_counter!(
         EVENTS_REFUSED,
         "Events of requests that were refused whole (RESOURCE_EXHAUSTED), since too many waited for a commit."
     );
@@ -46,6 +51,7 @@ pub(crate) struct EventCounters {
     rejected: Counter,
     late: Counter,
     untagged: Counter,
+    not_billable: Counter,
 }
 
 impl EventCounters {
@@ -57,6 +63,7 @@ impl EventCounters {
             rejected: result("rejected"),
             late: counter!(EVENTS_LATE, "product" => product.to_owned()),
             untagged: counter!(EVENTS_UNTAGGED, "product" => product.to_owned()),
+            not_billable: counter!(EVENTS_NOT_BILLABLE, "product" => product.to_owned()),
         }
     }
 
@@ -66,6 +73,7 @@ impl EventCounters {
         self.rejected.increment(counts.rejected);
         self.late.increment(counts.late);
         self.untagged.increment(counts.untagged);
+        self.not_billable.increment(counts.not_billable);
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) fn result_of(reply: &Reply) -> &'static str {
         Reply::Throttled => THROTTLED,
         Reply::NotDelivered(_) => NOT_DELIVERED,
         Reply::Lost(_) => LOST,
-        Reply::BadRecord(_) | Reply::TooOld(_) => BAD_RECORD,
+        Reply::BadRecord(_) | Reply::TooOld(_) | Reply::UnknownIdentity(..) => BAD_RECORD,
         Reply::Setup(_) => SETUP,
     }
 }

@@ -19,5 +19,4 @@ pub use server::*;
 pub(crate) use tallyman_client::proto::*;
 
 /// The compiled proto, for server reflection.
-pub(crate) const DESCRIPTORS: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/tallyman.v1.descriptors.bin"));
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tallyman.v1.descriptors.bin"));

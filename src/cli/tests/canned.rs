@@ -67,6 +67,7 @@ pub(in crate::cli) fn summary() -> Summary {
             last_error: "ThrottlingException: slow down".to_owned(),
             in_review_hour_unix_seconds: 0,
             in_review_until_unix_seconds: 0,
+            events_not_billable: 0,
             dimensions: vec![
                 dimension("gb_out", "12345", "98765432109", "0"),
                 dimension("requests", "1", "0", "17"),
@@ -292,6 +293,7 @@ impl CustomerService for CannedAgent {
             account_id: "012345678901".to_owned(),
             since_unix_seconds: TEN,
             state: customer::State::Active.into(),
+            verification: customer::Verification::Verified.into(),
             ..Customer::default()
         };
         let next_page_token = if is_first { "2" } else { "" }.to_owned();

@@ -262,6 +262,7 @@ prod     bolt      active  2026-11-22T10:00:00Z  012345678901
     let expected = serde_json::json!({
         "product": "p", "key": "acme", "state": "active", "since": null, "account_id": "012345678901",
         "license_arn": null, "customer_identifier": null, "last_hour_ends": null, "not_subscribed": false,
+        "verification": null, "self_named": false,
     });
     assert_eq!(customer, expected);
     for line in

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     backoff,
+    culprit::Culprit,
     record::{Delivery, HoldReason, Outcome, Slot},
 };
 use crate::domain::time::Timestamp;
@@ -23,8 +24,23 @@ pub enum Reply {
     BadRecord(Arc<str>),
     /// Some record is outside AWS's window; nothing was processed.
     TooOld(Arc<str>),
+    /// AWS does not know the identity of some record, or not at the record's time; nothing was processed.
+    UnknownIdentity(Culprit, Arc<str>),
     /// A fault of the set-up (credentials, permissions, product code); nothing was processed.
     Setup(Arc<str>),
+}
+
+impl Reply {
+    /// What the call was refused for, if it was refused for some of its records.
+    pub(crate) const fn culprit(&self) -> Option<Culprit> {
+        match self {
+            Self::BadRecord(_) | Self::TooOld(_) => Some(Culprit::Record),
+            Self::UnknownIdentity(culprit, _) => Some(*culprit),
+            Self::Answered(_) | Self::Throttled | Self::NotDelivered(_) | Self::Lost(_) | Self::Setup(_) => {
+                None
+            }
+        }
+    }
 }
 
 /// The lines of an HTTP 200 by their slot, since their order is not promised.
@@ -69,7 +85,7 @@ pub(crate) struct Attempt<'a> {
     pub slot: &'a Slot,
     /// The delivery before this attempt.
     pub before: &'a Delivery,
-    /// Whether the record was alone in its batch.
+    /// Whether the culprit of a refusal was alone in its batch.
     pub alone: bool,
     /// Whether AWS can have found the record too old. It cannot before the record's time has come, and nobody knows
     /// while the clock is in doubt: then AWS may have found it too new.
@@ -92,11 +108,12 @@ impl Attempt<'_> {
             Reply::NotDelivered(error) | Reply::Setup(error) => self.retry(Doubt::None, error),
             Reply::Lost(error) => self.retry(Doubt::Possible, error),
             Reply::BadRecord(error) if self.alone => self.hold(HoldReason::Refused, error),
+            Reply::UnknownIdentity(_, error) if self.alone => self.hold(HoldReason::UnknownCustomer, error),
             Reply::TooOld(error) if self.alone && self.may_be_late => {
                 Verdict::Missed(self.failed(Doubt::None, error))
             }
             Reply::TooOld(error) if self.alone => self.retry(Doubt::None, error),
-            Reply::BadRecord(error) | Reply::TooOld(error) => {
+            Reply::BadRecord(error) | Reply::TooOld(error) | Reply::UnknownIdentity(_, error) => {
                 Verdict::Isolate(Delivery { next_attempt: self.now, ..self.failed(Doubt::None, error) })
             }
         }
@@ -231,6 +248,7 @@ mod tests {
             Reply::NotDelivered("refused".into()),
             Reply::Setup("AccessDenied".into()),
             Reply::BadRecord("ValidationException".into()),
+            Reply::UnknownIdentity(Culprit::CustomerHour, "InvalidLicenseException".into()),
             line(RecordAnswer::Unprocessed),
         ];
         for reply in certain {
@@ -248,6 +266,13 @@ mod tests {
             matches!(&isolated, Verdict::Isolate(delivery) if delivery.next_attempt == Timestamp::from_seconds(1_000_000))
         );
         assert_eq!(reason(&judge(&Delivery::default(), true, &reply)), Some(HoldReason::Refused));
+    }
+
+    #[test]
+    fn a_record_of_an_unknown_customer_is_held_for_that_only_when_no_one_else_can_be_meant() {
+        let reply = Reply::UnknownIdentity(Culprit::Customer, "InvalidCustomerIdentifierException".into());
+        assert!(matches!(judge(&Delivery::default(), false, &reply), Verdict::Isolate(_)));
+        assert_eq!(reason(&judge(&Delivery::default(), true, &reply)), Some(HoldReason::UnknownCustomer));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod allocation;
 pub(crate) mod answer;
 pub(crate) mod backoff;
 pub(crate) mod batch;
+pub(crate) mod culprit;
 pub(crate) mod deadline;
 pub(crate) mod hour_tally;
 pub(crate) mod journal;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use crate::domain::{
-    customer::identity::Identity,
+    customer::{identity::Identity, standing::Standing},
     time::{Hour, Timestamp},
     usage::{
         bucket::{Carried, Carry},
@@ -124,6 +124,19 @@ impl Outcome {
     pub const fn moved_on(&self) -> bool {
         matches!(self, Self::RolledForward { .. } | Self::Carried { .. })
     }
+
+    /// The standing of its customer that AWS's answer tells, if it tells of one.
+    pub(crate) const fn standing(&self) -> Option<Standing> {
+        match self {
+            Self::Accepted { .. } => Some(Standing::Verified),
+            Self::Held { reason: HoldReason::UnknownCustomer, .. } => Some(Standing::Refused),
+            Self::Held { .. }
+            | Self::RolledForward { .. }
+            | Self::Expired
+            | Self::Carried { .. }
+            | Self::WrittenOff => None,
+        }
+    }
 }
 
 /// A record that is no longer pending.
@@ -175,10 +188,12 @@ pub enum HoldReason {
     Replaced,
     /// The hour's usage is above what the configuration takes for possible. It was not sent yet.
     Suspicious,
+    /// AWS does not know the customer's identity, or not for the record's hour.
+    UnknownCustomer,
 }
 
 impl HoldReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotSubscribed,
         Self::Conflict,
         Self::Refused,
@@ -189,6 +204,7 @@ impl HoldReason {
         Self::BeforeSince,
         Self::Replaced,
         Self::Suspicious,
+        Self::UnknownCustomer,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -203,6 +219,7 @@ impl HoldReason {
             Self::BeforeSince => "before_since",
             Self::Replaced => "replaced",
             Self::Suspicious => "suspicious",
+            Self::UnknownCustomer => "unknown_customer",
         }
     }
 }
@@ -352,6 +369,7 @@ pub(crate) mod tests {
             "before_since",
             "replaced",
             "suspicious",
+            "unknown_customer",
         ];
         assert_eq!(HoldReason::ALL.map(HoldReason::name), reasons);
         assert_eq!(DecisionKind::ALL.map(DecisionKind::name), ["retry", "carry", "write_off"]);

@@ -1,9 +1,10 @@
 //! How a customer stands with AWS: as whom it is billed, from when, and until when.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     identity::Identity,
+    standing::{Origin, Standing, Verification},
     tenure::{Replaced, Start},
 };
 use crate::domain::{
@@ -35,6 +36,8 @@ pub struct CustomerState {
     /// Its hours up to this one were sealed on their own, whatever the agent's watermark says: their slots are taken.
     pub sealed_through: Option<Hour>,
     pub subscription: Subscription,
+    pub verification: Verification,
+    pub origin: Origin,
 }
 
 /// Whether AWS takes a customer's records, as far as notices and answers have told.
@@ -104,8 +107,8 @@ impl Subscription {
 }
 
 impl CustomerState {
+    /// A customer that is registered.
     pub const fn new(identity: Identity, since: Option<Timestamp>, first_hour: Hour) -> Self {
-        let subscription = Subscription::Active;
         Self {
             identity,
             former: None,
@@ -115,8 +118,15 @@ impl CustomerState {
             doubtful: None,
             first_hour,
             sealed_through: None,
-            subscription,
+            subscription: Subscription::Active,
+            verification: Verification::Unverified,
+            origin: Origin::Registered,
         }
+    }
+
+    /// A customer that usage has named, sent by a client, where clients are told apart.
+    pub fn self_named(identity: Identity, first_hour: Hour, by: Option<Arc<str>>) -> Self {
+        Self { origin: Origin::SelfNamed { by }, ..Self::new(identity, None, first_hour) }
     }
 
     pub fn status(&self, now: Timestamp) -> CustomerStatus {
@@ -145,12 +155,23 @@ impl CustomerState {
         self.sealed_through.map_or(of_agent, |own| own.max(of_agent))
     }
 
-    /// Whether the hour is reported although nothing was used (I8).
-    pub fn claims_zero(&self, hour: Hour) -> bool {
+    /// Whether dimensions of which nothing was used are reported for the hour (I8). `has_used`: others were used.
+    pub fn claims_zero(&self, hour: Hour, has_used: bool) -> bool {
         hour >= self.first_hour
             && !self.begins_after_end_of(hour)
             && self.sealed_through.is_none_or(|sealed| hour > sealed)
             && self.subscription.claims_zeros()
+            && self.is_claimed_for(has_used)
+    }
+
+    /// Whether AWS is told of the customer beyond what it has used. One that AWS does not know would be refused each
+    /// hour anew. Of one that usage alone has named there is no more to claim than that usage, until AWS accepts it.
+    fn is_claimed_for(&self, has_used: bool) -> bool {
+        match self.standing() {
+            Standing::Verified | Standing::Registered => true,
+            Standing::SelfNamed => has_used,
+            Standing::Refused => false,
+        }
     }
 
     /// The product's former identity holds for the hours that had begun when it changed, and never after: one hour
@@ -283,18 +304,18 @@ mod tests {
     #[test]
     fn zeros_are_claimed_from_the_first_hour_until_the_last_and_never_without_a_subscription() {
         let (nine, ten) = (hour("2026-11-22T09:00:00Z"), hour("2026-11-22T10:00:00Z"));
-        assert!(active().claims_zero(nine));
-        assert!(!active().claims_zero(hour("2026-11-22T07:00:00Z")));
-        assert!(!CustomerState { since: Some(ten.start()), ..active() }.claims_zero(nine));
-        assert!(CustomerState { since: Some(nine.start()), ..active() }.claims_zero(nine));
+        assert!(active().claims_zero(nine, false));
+        assert!(!active().claims_zero(hour("2026-11-22T07:00:00Z"), false));
+        assert!(!CustomerState { since: Some(ten.start()), ..active() }.claims_zero(nine, false));
+        assert!(CustomerState { since: Some(nine.start()), ..active() }.claims_zero(nine, false));
         let noticed = at("2026-11-22T09:50:00Z");
-        assert!(!with(Subscription::NotSubscribed).claims_zero(nine));
-        assert!(with(Subscription::Closing { noticed, not_subscribed: false }).claims_zero(nine));
-        assert!(!with(Subscription::Closing { noticed, not_subscribed: true }).claims_zero(nine));
-        assert!(!with(Subscription::Closed { noticed, not_subscribed: false }).claims_zero(ten));
+        assert!(!with(Subscription::NotSubscribed).claims_zero(nine, false));
+        assert!(with(Subscription::Closing { noticed, not_subscribed: false }).claims_zero(nine, false));
+        assert!(!with(Subscription::Closing { noticed, not_subscribed: true }).claims_zero(nine, false));
+        assert!(!with(Subscription::Closed { noticed, not_subscribed: false }).claims_zero(ten, false));
         let back = CustomerState { sealed_through: Some(nine), ..active() };
-        assert!(!back.claims_zero(nine), "its slot is taken");
-        assert!(back.claims_zero(ten));
+        assert!(!back.claims_zero(nine, false), "its slot is taken");
+        assert!(back.claims_zero(ten, false));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{
     identity::Identity,
+    standing::{Origin, Verification},
     state::{CustomerState, Subscription},
 };
 use crate::domain::time::{Hour, Timestamp};
@@ -45,6 +46,8 @@ pub enum CustomerEvent {
     HourSealed { hour: Hour },
     /// AWS refused a record of it with `CustomerNotSubscribed`.
     NotSubscribed,
+    /// AWS refused a record of it, since it does not know the identity.
+    IdentityRefused,
     /// AWS accepted a record of it.
     RecordAccepted,
 }
@@ -115,6 +118,7 @@ impl CustomerState {
         let replacement = self.replacement(&registered, cursor)?;
         let doubtful = self.doubtful_after(&registered);
         let NewTerms { identity, since, hour, reopens, .. } = registered;
+        let verification = self.verification.after_registration(identity != self.identity, reopens);
         let renewed = if let Some(replacement) = replacement {
             replacement.applied_to(self, identity)
         } else {
@@ -127,6 +131,7 @@ impl CustomerState {
             let since = since.or(self.since);
             Self { identity, former, since, by_arrival, doubtful, ..self.clone() }
         };
+        let renewed = Self { verification, origin: Origin::Registered, ..renewed };
         Ok(self.transition_to(if reopens { renewed.reopened(hour) } else { renewed }))
     }
 
@@ -137,10 +142,12 @@ impl CustomerState {
             CustomerEvent::ClosingNotice { .. }
             | CustomerEvent::HourSealed { .. }
             | CustomerEvent::NotSubscribed
+            | CustomerEvent::IdentityRefused
             | CustomerEvent::RecordAccepted => self.sealed_through,
         };
         let subscription = self.subscription.after(event);
-        let changed = Self { sealed_through, subscription, ..self.clone() };
+        let (verification, origin) = (self.verification.after(event), self.origin.after(event));
+        let changed = Self { sealed_through, subscription, verification, origin, ..self.clone() };
         let changed =
             if let CustomerEvent::HourSealed { hour } = event { changed.after_sealed(hour) } else { changed };
         self.transition_to(changed)
@@ -183,12 +190,47 @@ impl CustomerState {
     }
 }
 
+impl Verification {
+    const fn after(self, event: CustomerEvent) -> Self {
+        match event {
+            CustomerEvent::RecordAccepted => Self::Verified,
+            CustomerEvent::IdentityRefused => Self::Refused,
+            CustomerEvent::ClosingNotice { .. }
+            | CustomerEvent::HourSealed { .. }
+            | CustomerEvent::LastHourSealed { .. }
+            | CustomerEvent::NotSubscribed => self,
+        }
+    }
+
+    /// Of another identity AWS has said nothing. Who subscribes again is given another try.
+    const fn after_registration(self, is_another: bool, reopens: bool) -> Self {
+        match self {
+            _ if is_another => Self::Unverified,
+            Self::Refused if reopens => Self::Unverified,
+            Self::Unverified | Self::Verified | Self::Refused => self,
+        }
+    }
+}
+
+impl Origin {
+    /// Once AWS accepts the customer it matters no more who has named it first.
+    fn after(&self, event: CustomerEvent) -> Self {
+        match (self, event) {
+            (Self::SelfNamed { .. }, CustomerEvent::RecordAccepted) => Self::SelfNamed { by: None },
+            _ => self.clone(),
+        }
+    }
+}
+
 impl Subscription {
     #[expect(clippy::match_same_arms, reason = "a line for each pair, as in a table")]
     fn after(self, event: CustomerEvent) -> Self {
-        use CustomerEvent::{ClosingNotice, HourSealed, LastHourSealed, NotSubscribed, RecordAccepted};
+        use CustomerEvent::{
+            ClosingNotice, HourSealed, IdentityRefused, LastHourSealed, NotSubscribed, RecordAccepted,
+        };
         match (self, event) {
-            (_, HourSealed { .. }) => self,
+            // Whether it has a subscription was not asked.
+            (_, HourSealed { .. } | IdentityRefused) => self,
 
             (Self::Active, ClosingNotice { noticed }) => Self::Closing { noticed, not_subscribed: false },
             (Self::NotSubscribed, ClosingNotice { noticed }) => {
@@ -246,10 +288,11 @@ mod tests {
         Identity::License { account_id: "one".into(), license_arn: "l-1".into() }
     }
 
-    /// It was registered at eight, and its hours up to `sealed` were sealed on their own.
+    /// It was registered at eight, AWS has accepted it, and its hours up to `sealed` were sealed on their own.
     fn state(subscription: Subscription, sealed: Option<&str>) -> CustomerState {
         let first = CustomerState::new(account("one"), None, hour("08:00"));
-        CustomerState { sealed_through: sealed.map(hour), subscription, ..first }
+        let (sealed_through, verification) = (sealed.map(hour), Verification::Verified);
+        CustomerState { sealed_through, subscription, verification, ..first }
     }
 
     /// All that a subscription can be; a notice was at 10:50.
@@ -284,29 +327,30 @@ mod tests {
 
     type Event = (&'static str, fn(&CustomerState) -> Transition);
 
-    const EVENTS: [Event; 6] = [
+    const EVENTS: [Event; 7] = [
         ("registered", |state| state.register(registered(account("one"), false), between_seals()).unwrap()),
         ("to reopen", |state| state.register(registered(account("one"), true), between_seals()).unwrap()),
         ("notice", |state| state.apply(CustomerEvent::ClosingNotice { noticed: at("11:20") })),
         ("last hour sealed", |state| state.apply(CustomerEvent::LastHourSealed { hour: hour("11:00") })),
         ("refused", |state| state.apply(CustomerEvent::NotSubscribed)),
+        ("unknown", |state| state.apply(CustomerEvent::IdentityRefused)),
         ("accepted", |state| state.apply(CustomerEvent::RecordAccepted)),
     ];
 
-    /// `!`: AWS has no subscription of it. `to`: its hours up to this one were sealed on their own. `from`: where its
+    /// `!`: AWS has no subscription of it. `?`: AWS does not know it. `to`: its hours up to this one were sealed on their own. `from`: where its
     /// zeros begin, if that changes. `-`: nothing changes.
     const TABLE: [&str; 11] = [
-        "                    | registered | to reopen      | notice         | last hour sealed | refused  | accepted",
-        "Active              | -          | -              | Closing, plan  | Active to 11     | Active!  | -",
-        "Active!             | -          | Active         | Closing!, plan | Active! to 11    | -        | Active",
-        "Closing             | -          | Active, cancel | -              | Closed to 11     | Closing! | -",
-        "Closing!            | -          | Active, cancel | -              | Closed! to 11    | -        | Closing",
-        "Active to 10        | -          | -              | Closing, plan  | Active to 11     | Active!  | -",
-        "Active! to 10       | -          | Active         | Closing!, plan | Active! to 11    | -        | Active",
-        "Closing to 10       | -          | Active, cancel | -              | Closed to 11     | Closing! | -",
-        "Closing! to 10      | -          | Active, cancel | -              | Closed! to 11    | -        | Closing",
-        "Closed to 10        | -          | Active from 12 | -              | Closed to 11     | Closed!  | -",
-        "Closed! to 10       | -          | Active from 12 | -              | Closed! to 11    | -        | Closed",
+        "                    | registered | to reopen      | notice         | last hour sealed | refused  | unknown   | accepted",
+        "Active              | -          | -              | Closing, plan  | Active to 11     | Active!  | Active?   | -",
+        "Active!             | -          | Active         | Closing!, plan | Active! to 11    | -        | Active!?  | Active",
+        "Closing             | -          | Active, cancel | -              | Closed to 11     | Closing! | Closing?  | -",
+        "Closing!            | -          | Active, cancel | -              | Closed! to 11    | -        | Closing!? | Closing",
+        "Active to 10        | -          | -              | Closing, plan  | Active to 11     | Active!  | Active?   | -",
+        "Active! to 10       | -          | Active         | Closing!, plan | Active! to 11    | -        | Active!?  | Active",
+        "Closing to 10       | -          | Active, cancel | -              | Closed to 11     | Closing! | Closing?  | -",
+        "Closing! to 10      | -          | Active, cancel | -              | Closed! to 11    | -        | Closing!? | Closing",
+        "Closed to 10        | -          | Active from 12 | -              | Closed to 11     | Closed!  | Closed?   | -",
+        "Closed! to 10       | -          | Active from 12 | -              | Closed! to 11    | -        | Closed!?  | Closed",
     ];
 
     #[test]
@@ -344,8 +388,9 @@ mod tests {
             Subscription::Closed { .. } => "Closed",
         };
         let not_subscribed = if state.subscription.not_subscribed() { "!" } else { "" };
+        let unknown = if state.verification == Verification::Refused { "?" } else { "" };
         let to = state.sealed_through.map(|sealed| format!(" to {}", clock_hour(sealed)));
-        format!("{subscription}{not_subscribed}{}", to.unwrap_or_default())
+        format!("{subscription}{not_subscribed}{unknown}{}", to.unwrap_or_default())
     }
 
     fn clock_hour(hour: Hour) -> String {
@@ -368,6 +413,35 @@ mod tests {
         for noticed in ["10:00", "11:20"] {
             assert_eq!(closing.apply(notice(noticed)), Transition::Unchanged);
         }
+    }
+
+    #[test]
+    fn the_last_answer_about_an_identity_counts_and_a_new_one_is_yet_to_be_answered() {
+        use Verification::{Refused, Unverified, Verified};
+        let accepted = |state: &CustomerState| changed(state.apply(CustomerEvent::RecordAccepted));
+        let unknown = |state: &CustomerState| changed(state.apply(CustomerEvent::IdentityRefused));
+        let put = |state: &CustomerState, identity, reopens| {
+            changed(state.register(registered(identity, reopens), between_seals()).unwrap()).verification
+        };
+        let named = CustomerState::self_named(account("one"), hour("08:00"), Some("checkout".into()));
+        assert_eq!((named.verification, named.named_by().map(|by| &**by)), (Unverified, Some("checkout")));
+        let refused = unknown(&named);
+        assert_eq!((refused.verification, refused.named_by()), (Refused, named.named_by()));
+        let verified = accepted(&refused);
+        assert_eq!((verified.verification, verified.named_by()), (Verified, None), "it is nobody's any more");
+        assert_eq!(unknown(&verified).verification, Refused, "and may be unknown again");
+        assert_eq!(put(&verified, account("two"), false), Unverified);
+        for (reopens, verification) in [(false, Refused), (true, Unverified)] {
+            assert_eq!(put(&refused, account("one"), reopens), verification);
+        }
+        assert_eq!(put(&verified, account("one"), true), Verified);
+    }
+
+    #[test]
+    fn a_customer_that_usage_has_named_may_be_registered_later() {
+        let named = CustomerState::self_named(account("one"), hour("08:00"), Some("checkout".into()));
+        let registered = changed(named.register(registered(account("one"), false), between_seals()).unwrap());
+        assert_eq!(registered, CustomerState { origin: Origin::Registered, ..named });
     }
 
     #[test]
@@ -419,7 +493,9 @@ mod tests {
                 state
             }
         };
-        let rest = CustomerState { identity: account("one"), former: None, ..state.clone() };
+        assert_eq!(state.verification, Verification::Unverified, "AWS is yet to answer about it");
+        let verification = before.verification;
+        let rest = CustomerState { identity: account("one"), former: None, verification, ..state.clone() };
         let rest = CustomerState { since: None, by_arrival: false, replaced: Vec::new(), ..rest };
         assert_eq!(rest, *before, "all else stays");
         assert_eq!(state.by_arrival, state.since.is_some(), "since the moment of the change");

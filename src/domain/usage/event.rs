@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::{bucket::Usage, shortened::shortened, tags::TagSet};
 use crate::domain::{
+    permission::Permission,
     product::{Aggregate, Catalog, Dimension, DimensionIndex, ProductIndex},
     time::{Hour, Timestamp, UnixNanos},
 };
@@ -101,6 +102,8 @@ pub struct Counts {
     pub late: u64,
     /// Counted without their tags, for which there was no room.
     pub untagged: u64,
+    /// Counted after their customer's last hour was sealed: held as not billable, unless it comes back.
+    pub not_billable: u64,
 }
 
 impl Counts {
@@ -112,6 +115,7 @@ impl Counts {
             rejected: self.rejected.saturating_add(other.rejected),
             late: self.late.saturating_add(other.late),
             untagged: self.untagged.saturating_add(other.untagged),
+            not_billable: self.not_billable.saturating_add(other.not_billable),
         }
     }
 }
@@ -162,17 +166,24 @@ pub enum RejectReason {
     LimitReached { limit: &'static str, most: u64 },
 }
 
-/// Finds what names mean, or the first reason why they mean nothing.
-pub(crate) fn locate<'a>(catalog: &'a Catalog, names: Names<'_>) -> Result<Located<'a>, RejectReason> {
-    let product = catalog.find(names.product).ok_or_else(|| unknown_product(catalog, names))?;
+/// Finds what names mean, or the first reason why they mean nothing to a client with this permission; `None` may
+/// everything. A reason names nothing that the permission does not cover.
+pub(crate) fn locate<'a>(
+    catalog: &'a Catalog,
+    names: Names<'_>,
+    permission: Option<&Permission>,
+) -> Result<Located<'a>, RejectReason> {
+    let product =
+        catalog.find(names.product).ok_or_else(|| unknown_product(catalog, names.product, permission))?;
+    permission.map_or(Ok(()), |permission| permission.check_product(product))?;
     let index = catalog.find_dimension(product, names.dimension);
     let dimension = index.and_then(|index| Some((index, catalog.dimension(product, index)?)));
     let (index, dimension) = dimension.ok_or_else(|| unknown_dimension(catalog, product, names))?;
-    if is_customer_key(names.customer) {
-        Ok(Located { product, index, dimension })
-    } else {
-        Err(RejectReason::InvalidCustomer)
+    if !is_customer_key(names.customer) {
+        return Err(RejectReason::InvalidCustomer);
     }
+    permission.map_or(Ok(()), |permission| permission.check_customer(names.customer))?;
+    Ok(Located { product, index, dimension })
 }
 
 /// Finds an event's hour and amount, or the first reason why it has none.
@@ -252,9 +263,15 @@ fn within(range: &TimeRange, time: Option<UnixNanos>) -> Result<UnixNanos, Rejec
     }
 }
 
-fn unknown_product(catalog: &Catalog, names: Names<'_>) -> RejectReason {
-    let known = some_names(catalog.products().map(|(_, product)| &*product.code));
-    RejectReason::UnknownProduct { code: shortened(names.product), known }
+/// Why a code means no product, with those that it could mean to a client.
+pub(crate) fn unknown_product(
+    catalog: &Catalog,
+    code: &str,
+    permission: Option<&Permission>,
+) -> RejectReason {
+    let is_shown = |index| permission.is_none_or(|permission| permission.covers_product(index));
+    let known = catalog.products().filter(|(index, _)| is_shown(*index)).map(|(_, product)| &*product.code);
+    RejectReason::UnknownProduct { code: shortened(code), known: some_names(known) }
 }
 
 fn unknown_dimension(catalog: &Catalog, index: ProductIndex, names: Names<'_>) -> RejectReason {
@@ -281,7 +298,7 @@ fn some_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::sample::product;
+    use crate::domain::{permission::Role, sample::product};
     use proptest::prelude::*;
 
     const BOUNDS: TimeBounds =
@@ -300,7 +317,7 @@ mod tests {
 
     fn measured(dimension: &str, event: &Event<'_>) -> Result<Measured, RejectReason> {
         let catalog = catalog();
-        let located = locate(&catalog, Names { dimension, ..ACME })?;
+        let located = locate(&catalog, Names { dimension, ..ACME }, None)?;
         measure(located.dimension, &BOUNDS.around(now()), event)
     }
 
@@ -349,7 +366,7 @@ mod tests {
     fn each_fault_has_its_reason() {
         let long = "x".repeat(256);
         let catalog = catalog();
-        let fault = |names| locate(&catalog, names).unwrap_err();
+        let fault = |names| locate(&catalog, names, None).unwrap_err();
         assert!(matches!(fault(Names { product: "other", ..ACME }), RejectReason::UnknownProduct { .. }));
         assert!(matches!(
             fault(Names { dimension: "Requests", ..ACME }),
@@ -361,6 +378,32 @@ mod tests {
         let with_id = |id| measured("requests", &Event { id, ..SEVEN });
         assert_eq!(with_id(&long.as_bytes()[..129]), Err(RejectReason::InvalidEventId { bytes: 129 }));
         assert!(with_id(&long.as_bytes()[..128]).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_nothing_that_the_client_is_not_for() {
+        let catalog = Catalog::new(["mine", "secret-launch"].map(|code| product(code, true)).into());
+        let permission = Permission {
+            client: "app".into(),
+            roles: [Role::Meter].into(),
+            products: Some([ProductIndex(0)].into()),
+            customers: Some(["acme".into()].into()),
+        };
+        let refused = |product, customer, dimension| {
+            let names = Names { product, customer, dimension };
+            locate(&catalog, names, Some(&permission)).unwrap_err().to_string()
+        };
+        let unknown = refused("other", "acme", "requests");
+        assert!(unknown.contains("mine") && !unknown.contains("secret-launch"), "{unknown}");
+        let foreign = refused("secret-launch", "acme", "nonsense");
+        assert!(foreign.contains("`products`") && !foreign.contains("requests"), "{foreign}");
+        let dimension = refused("mine", "acme", "nonsense");
+        assert!(dimension.contains("requests"), "{dimension}");
+        assert!(refused("mine", "globex", "requests").contains("`customers`"));
+        let Err(all) = locate(&catalog, Names { product: "other", ..ACME }, None) else {
+            panic!("it is found")
+        };
+        assert!(all.to_string().contains("secret-launch"), "whoever is not bound may see it: {all}");
     }
 
     #[test]
@@ -390,7 +433,7 @@ mod tests {
             let event = Event { quantity, time, id: texts.0.as_bytes(), subject: &texts.1, tags: &[(&texts.2, &texts.3)] };
             let names = Names { product: &product, customer: &customer, dimension: &dimension };
             let catalog = catalog();
-            for refusal in [locate(&catalog, names).err(), measured("users", &event).err(), measured("gb", &event).err()] {
+            for refusal in [locate(&catalog, names, None).err(), measured("users", &event).err(), measured("gb", &event).err()] {
                 prop_assert!(refusal.is_none_or(|refusal| !refusal.to_string().is_empty()));
             }
         }

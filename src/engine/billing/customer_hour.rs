@@ -140,18 +140,18 @@ impl CustomerHour<'_> {
 }
 
 impl Billing {
-    /// Whether a customer that used nothing gets a zero record (I8). One that AWS would refuse for its age claims
-    /// nothing.
+    /// Whether dimensions of which a customer used nothing get a zero record (I8). One that AWS would refuse for its age
+    /// claims nothing.
     pub(super) fn claims_zero(
         &self,
         product: &Product,
         customer: &Customer,
-        hour: Hour,
+        (hour, has_used): (Hour, bool),
         now: Timestamp,
     ) -> bool {
         let state = &customer.state;
         product.zero_records
-            && state.claims_zero(hour)
+            && state.claims_zero(hour, has_used)
             && matches!(state.billed_as(product, hour), BilledAs::Identity(_))
             && now < self.rules.window.deadline(hour)
     }
@@ -241,7 +241,7 @@ impl Billing {
         let row = Encoded::of(&record);
         self.journal.note_sealed(record.id, &row);
         match hold {
-            None => self.put_pending(&record, row, step.txn),
+            None => self.put_pending(&record, series.into(), row, step.txn),
             Some(hold) => self.hold_at_seal(customer_hour, record, hold, series, step),
         }
     }
@@ -258,7 +258,7 @@ impl Billing {
         let Hold { reason, detail, withheld } = hold;
         let outcome = Outcome::Held { reason, detail };
         let settled = Settled { record, attempts: 0, outcome, at: step.now, withheld };
-        self.write_settled(&settled, Some(series), step.txn);
+        self.write_settled(&settled, series.into(), step.txn);
         self.tally.settled(&settled);
         let by_closing = customer_hour.customer.state.deadline().unwrap_or(Timestamp::MAX);
         let deadline = self.rules.window.deadline(customer_hour.hour).min(by_closing);

@@ -166,8 +166,8 @@ impl Billing {
     /// Moves a held record to the ledger.
     fn close(&mut self, settled: Settled, outcome: Outcome, at: Timestamp, txn: &mut WriteTxn<'_>) {
         self.remove_held(&settled, txn);
-        let series = self.series_of(&settled.record, &self.customers.read());
-        self.write_settled(&Settled { outcome, at, ..settled }, series, txn);
+        let owner = self.owner_of(&settled.record, &self.customers.read());
+        self.write_settled(&Settled { outcome, at, ..settled }, owner, txn);
     }
 
     /// Decisions outlive the records that they are about.

@@ -144,7 +144,8 @@ impl Billing {
             {
                 continue;
             }
-            let claims_zero = self.claims_zero(product, customer, hour, now);
+            let has_used = step.counting.has_used(index, hour);
+            let claims_zero = self.claims_zero(product, customer, (hour, has_used), now);
             let part = (hour == early.last).then_some(Part { is_shared: early.is_shared });
             let customer_hour =
                 CustomerHour { index, customer, product, hour, claims_zero, is_last: false, part };

@@ -31,6 +31,8 @@ impl Billing {
 
     pub(super) fn remove_held(&mut self, settled: &Settled, txn: &mut WriteTxn<'_>) {
         self.unheld.insert(settled.record.id);
+        let owner = self.customers.read().of_record(&self.rules.catalog, &settled.record);
+        self.unsettled.remove(owner);
         self.tally.not_held(settled);
         self.suspicious.note_gone(settled.record.id);
         self.hours.change(settled.record.hour, HourTally::not_held);
@@ -47,7 +49,8 @@ impl Billing {
         };
         let delivery = Delivery { attempts, outcome_unknown, next_attempt: now, last_error };
         self.journal.append(JournalEvent::Resumed { record: record.id }, now, txn.batch);
-        self.put_pending(&record, Encoded::of(&record), txn);
+        let owner = self.owner_of(&record, &self.customers.read());
+        self.put_pending(&record, owner, Encoded::of(&record), txn);
         txn.batch.put(Deliveries, record.id, &delivery);
         (record, delivery)
     }

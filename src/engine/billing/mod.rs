@@ -10,13 +10,14 @@
 //! - `usual_hours`, `suspicious`: what is usual, and by when a person must decide about what is not; `capped`: hours of
 //!   AWS's largest quantity.
 //! - `outstanding`: an independent balance; `hour_tallies`, `tally`: what people look at.
-//! - `retention`: what is old enough to go.
+//! - `retention`: what is old enough to go; `forget`: customers of whom nothing is left, as `unsettled` tells.
 
 mod adjustments;
 mod capped;
 mod customer_hour;
 mod decisions;
 mod early_seal;
+mod forget;
 mod held;
 mod hour_tallies;
 mod moves;
@@ -34,12 +35,13 @@ mod tally;
 mod tenure_tests;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 mod usual_hours;
 
 pub(crate) use hour_tallies::read_hours;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -47,7 +49,7 @@ use crate::{
     base::tasks::side_by_side,
     domain::{
         billing::record::{Record, RecordId},
-        product::ProductIndex,
+        product::{Catalog, ProductIndex},
         time::{Hour, Timestamp},
     },
     store::{
@@ -70,6 +72,7 @@ use hour_tallies::HourTallies;
 use outstanding::Outstanding;
 use seal_scope::SealCursor;
 use suspicious::SuspiciousRecords;
+use unsettled::Unsettled;
 use usual_hours::UsualHoursInBatch;
 
 pub(crate) use adjustments::{AdjustError, AdjustRequest, Adjusted};
@@ -102,6 +105,9 @@ pub(crate) struct Billing {
     unheld: HashSet<RecordId>,
     /// Pending records that the batch in the making settles.
     unpended: HashSet<RecordId>,
+    unsettled: Unsettled,
+    /// The first customer of the table that is yet to be looked at, whether it can be forgotten.
+    forget_from: Option<u32>,
     next_record: RecordId,
     journal: Journal,
     outstanding: Outstanding,
@@ -133,6 +139,8 @@ impl Billing {
             waiting: BTreeSet::new(),
             unheld: HashSet::new(),
             unpended: HashSet::new(),
+            unsettled: Unsettled::default(),
+            forget_from: Some(0),
             next_record: NextRecord::read(store)?,
             journal: open_journal(store, now)?,
             outstanding: Outstanding::default(),
@@ -165,18 +173,14 @@ impl Billing {
 
     /// Loads what there may be a million of, side by side: applications wait for it.
     fn load_records(&mut self, store: &dyn Store) -> Result<(), OpenError> {
+        let (catalog, customers) = (&self.rules.catalog, self.customers.read());
         let (pending, outstanding) = side_by_side(
-            || Records::by_product(store),
-            || Outstanding::load(store, &self.rules.catalog, &self.customers.read()),
+            || load_pending(store, catalog, &customers),
+            || Outstanding::load(store, catalog, &customers),
         );
+        drop(customers);
         self.outstanding = outstanding?;
-        for (product, records) in pending? {
-            if self.rules.catalog.find(&product).is_none() {
-                let what = "a record that AWS has not accepted yet".to_owned();
-                return Err(OpenError::NotConfigured { what, product });
-            }
-            self.tally.pending_records.insert(product.into(), records);
-        }
+        (self.tally.pending_records, self.unsettled) = pending?;
         Ok(())
     }
 
@@ -184,6 +188,7 @@ impl Billing {
         store.each(Held, |_, settled| {
             self.tally.settled(&settled);
             self.suspicious.note_held(&settled, self.deadline(&settled.record));
+            self.unsettled.add(self.customers.read().of_record(&self.rules.catalog, &settled.record));
             self.wait_for_subscription(&settled, now);
             Ok(())
         })?;
@@ -206,6 +211,11 @@ impl Billing {
     /// By when persons must have decided about suspicious records.
     pub(crate) fn decision_deadlines(&self) -> Arc<DecisionDeadlines> {
         self.suspicious.deadlines()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn customers(&self) -> &CustomerDirectory {
+        &self.customers
     }
 
     /// The number of the last record that was sealed.
@@ -241,6 +251,32 @@ impl Billing {
         let customer = customers.find(product, &record.customer)?;
         let dimension = self.rules.catalog.find_dimension(product, &record.dimension)?;
         Some(Series { customer, dimension })
+    }
+}
+
+/// How many records are pending of each product, and of which customers.
+fn load_pending(
+    store: &dyn Rows,
+    catalog: &Catalog,
+    customers: &CustomerTable,
+) -> Result<(BTreeMap<Arc<str>, u64>, Unsettled), OpenError> {
+    let (mut by_product, mut unsettled) = (BTreeMap::<Arc<str>, u64>::new(), Unsettled::default());
+    let mut unknown = None;
+    Records::each_owner(store, |product, customer| {
+        let index = catalog.find(product).filter(|_| !product.is_empty());
+        let (Some(index), Some(known)) = (index, index.and_then(|index| catalog.product(index))) else {
+            unknown.get_or_insert_with(|| product.to_owned());
+            return;
+        };
+        *by_product.entry(known.code.clone()).or_default() += 1;
+        unsettled.add(customers.find(index, customer));
+    })?;
+    match unknown {
+        Some(product) => {
+            let what = "a record that AWS has not accepted yet".to_owned();
+            Err(OpenError::NotConfigured { what, product })
+        }
+        None => Ok((by_product, unsettled)),
     }
 }
 

@@ -123,6 +123,10 @@ impl Outstanding {
         self.add(owner, gone.saturating_neg());
     }
 
+    pub(super) fn has_any(&self, series: Series) -> bool {
+        self.amounts.get(series).is_some_and(|amount| amount.get() != 0)
+    }
+
     fn add(&mut self, owner: Owner, amount: i128) {
         if amount == 0 {
             return;

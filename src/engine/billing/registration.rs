@@ -9,6 +9,7 @@ use crate::{
         billing::record::Record,
         customer::{
             identity::Identity,
+            limits::CustomersFull,
             state::CustomerState,
             transition::{CustomerEvent, LastSeal, NewTerms, RegistrationRefused, SealedSoFar, Transition},
         },
@@ -53,8 +54,8 @@ impl Registration {
 
 #[derive(Debug, Error)]
 pub enum PutError {
-    #[error("limits.max_customers ({most}) is reached")]
-    TooMany { most: u64 },
+    #[error("{limit} ({most}) is reached: raise it")]
+    TooMany { limit: &'static str, most: usize },
     #[error("the key of a new customer must be of characters that are seen, and turn none around them")]
     UnseenKey,
     #[error(transparent)]
@@ -76,6 +77,12 @@ pub(crate) struct Registered {
     pub index: CustomerIndex,
     /// An identity gave way, and what it used is sealed.
     pub has_sealed: bool,
+}
+
+impl From<CustomersFull> for PutError {
+    fn from(CustomersFull { limit, most, .. }: CustomersFull) -> Self {
+        Self::TooMany { limit, most }
+    }
 }
 
 impl Billing {
@@ -117,10 +124,8 @@ impl Billing {
             }
         } else if has_unseen(&key) {
             return Err(PutError::UnseenKey);
-        } else if customers.len() >= self.rules.max_customers {
-            let most = self.rules.max_customers.try_into().unwrap_or(u64::MAX);
-            return Err(PutError::TooMany { most });
         } else {
+            self.rules.customers.check_registered(customers.len())?;
             (CustomerState::new(identity, since, hour), LastSeal::Keep)
         };
         let (seals_at, changed_in) = (state.seals_at(self.rules.grace), state.changed_in());

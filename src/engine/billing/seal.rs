@@ -157,8 +157,9 @@ impl Billing {
                 return Ok(false);
             }
             looks -= 1;
-            let claims_zero = self.claims_zero(product, &customer, hour, step.now);
-            if claims_zero || step.counting.has_used(index, hour) {
+            let has_used = step.counting.has_used(index, hour);
+            let claims_zero = self.claims_zero(product, &customer, (hour, has_used), step.now);
+            if claims_zero || has_used {
                 let customer_hour = CustomerHour {
                     index,
                     customer: &customer,
@@ -201,6 +202,7 @@ impl Billing {
         let is_sealed = products.iter().all(|(index, _)| step.counting.is_empty_of(*index, hour));
         assert!(is_sealed, "a bucket was left out of its seal");
         self.hours.end(hour, step.txn.batch);
+        self.forget_from = Some(0);
         self.forget_changes(step.txn);
         self.end_hours_of_all(step);
         step.progress.hours += 1;
@@ -222,7 +224,8 @@ impl Billing {
         let first = customer.state.watermark(self.watermarks.of(customer.product)).next();
         let last = Hour::containing(step.now).max(first);
         for hour in (first.index()..=last.index()).map(Hour::from_index) {
-            let claims_zero = self.claims_zero(product, &customer, hour, step.now);
+            let has_used = step.counting.has_used(index, hour);
+            let claims_zero = self.claims_zero(product, &customer, (hour, has_used), step.now);
             let is_last = hour == last;
             let customer_hour =
                 CustomerHour { index, customer: &customer, product, hour, claims_zero, is_last, part: None };

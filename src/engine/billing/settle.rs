@@ -13,10 +13,7 @@ use crate::{
         time::Hour,
         usage::bucket::Carry,
     },
-    engine::{
-        counting::{Counting, series::Series},
-        write_txn::WriteTxn,
-    },
+    engine::{counting::Counting, write_txn::WriteTxn},
     store::{
         Batch, Encoded, ReadTable, Store, StoreError, Table,
         journal::hash_of_row,
@@ -28,7 +25,7 @@ use crate::{
     },
 };
 
-use super::Billing;
+use super::{Billing, unsettled::RecordOwner};
 
 /// A change in a pending record's fate.
 #[derive(Clone, Debug)]
@@ -82,9 +79,9 @@ impl Billing {
             at: txn.now,
             withheld: Carry::default(),
         };
-        let series = self.series_of(record, &self.customers.read());
-        self.write_settled(&settled, series, txn);
-        self.remove_pending(&settled.record, txn);
+        let owner = self.owner_of(record, &self.customers.read());
+        self.write_settled(&settled, owner, txn);
+        self.remove_pending(&settled.record, owner, txn);
         self.tally.settled(&settled);
         self.wait_for_subscription(&settled, txn.now);
         Ok(Some(settled))
@@ -95,13 +92,21 @@ impl Billing {
     }
 
     /// Puts a record among the pending ones.
-    pub(super) fn put_pending(&mut self, record: &Record, row: Encoded<Records>, txn: &mut WriteTxn<'_>) {
+    pub(super) fn put_pending(
+        &mut self,
+        record: &Record,
+        owner: RecordOwner,
+        row: Encoded<Records>,
+        txn: &mut WriteTxn<'_>,
+    ) {
+        self.unsettled.add(owner.customer);
         txn.batch.put_encoded(Records, record.id, row);
         self.tally.pending(&record.product);
         self.hours.change(record.hour, HourTally::sealed);
     }
 
-    fn remove_pending(&mut self, record: &Record, txn: &mut WriteTxn<'_>) {
+    fn remove_pending(&mut self, record: &Record, owner: RecordOwner, txn: &mut WriteTxn<'_>) {
+        self.unsettled.remove(owner.customer);
         txn.batch.delete(Records, record.id);
         txn.batch.delete(Deliveries, record.id);
         self.unpended.insert(record.id);
@@ -110,15 +115,13 @@ impl Billing {
     }
 
     /// Puts a record among the held ones or into the ledger, with its line in the journal.
-    pub(super) fn write_settled(
-        &mut self,
-        settled: &Settled,
-        series: Option<Series>,
-        txn: &mut WriteTxn<'_>,
-    ) {
+    pub(super) fn write_settled(&mut self, settled: &Settled, owner: RecordOwner, txn: &mut WriteTxn<'_>) {
         let record = &settled.record;
         let row = match settled.outcome {
-            Outcome::Held { .. } => put_settled(Held, settled, txn.batch),
+            Outcome::Held { .. } => {
+                self.unsettled.add(owner.customer);
+                put_settled(Held, settled, txn.batch)
+            }
             Outcome::Accepted { .. }
             | Outcome::RolledForward { .. }
             | Outcome::Expired
@@ -127,7 +130,7 @@ impl Billing {
         };
         let line = JournalEvent::Settled { record: record.id, row };
         self.journal.append(line, settled.at, txn.batch);
-        self.outstanding.settled(settled, series);
+        self.outstanding.settled(settled, owner.series);
         self.hours.change(record.hour, |tally| tally.settled(&settled.outcome));
     }
 
@@ -136,6 +139,7 @@ impl Billing {
         let event = match outcome {
             Outcome::Accepted { .. } => CustomerEvent::RecordAccepted,
             Outcome::Held { reason: HoldReason::NotSubscribed, .. } => CustomerEvent::NotSubscribed,
+            Outcome::Held { reason: HoldReason::UnknownCustomer, .. } => CustomerEvent::IdentityRefused,
             _ => return,
         };
         let customers = self.customers.read();
@@ -188,12 +192,13 @@ where
     hash
 }
 
-/// A claim to zero for someone without a subscription leaves nothing to decide about.
+/// A claim to zero for someone without a subscription, or unknown to AWS, leaves nothing to decide about.
 fn final_outcome(record: &Record, outcome: &Outcome) -> Outcome {
+    let is_about_the_customer = |reason: HoldReason| {
+        matches!(reason, HoldReason::NotSubscribed | HoldReason::UnknownCustomer | HoldReason::OutcomeUnknown)
+    };
     match outcome {
-        Outcome::Held { reason: HoldReason::NotSubscribed | HoldReason::OutcomeUnknown, .. }
-            if !record.bills_something() =>
-        {
+        Outcome::Held { reason, .. } if !record.bills_something() && is_about_the_customer(*reason) => {
             Outcome::Expired
         }
         other => other.clone(),

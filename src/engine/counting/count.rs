@@ -7,7 +7,10 @@ use thiserror::Error;
 use crate::{
     base::sabotage::{Sabotage, is_sabotaged},
     domain::{
-        customer::state::CustomerState,
+        customer::{
+            limits::{CustomersFull, Headcount},
+            state::CustomerState,
+        },
         product::Aggregate,
         time::{Hour, Timestamp},
         usage::{
@@ -16,7 +19,7 @@ use crate::{
         },
     },
     engine::{
-        customers::{Customer, CustomerIndex, CustomerTable},
+        customers::{Customer, CustomerIndex, CustomerTable, TAKEN_BY_ANOTHER},
         watermark::Watermarks,
         write_txn::WriteTxn,
     },
@@ -46,10 +49,10 @@ pub enum CountError {
         "this client has {MAX_PRODUCERS_OF_CLIENT} producers already: reuse a producer_id instead of making new ones"
     )]
     TooManyOfClient,
-    #[error(
-        "limits.max_open_buckets or limits.max_customers is reached: raise it, or send the message again later"
-    )]
-    Full,
+    #[error("{limit} is reached ({most}): raise it, or send the message again later")]
+    Full { limit: &'static str, most: usize },
+    #[error("the request has waited so long that its customers must be looked up again: send it again")]
+    Outdated,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -62,6 +65,12 @@ impl Counting {
         watermarks: &Watermarks,
         txn: &mut WriteTxn<'_>,
     ) -> Result<Counted, CountError> {
+        if self.customers.read().may_mislead(request.vacated) {
+            if let Some(position) = &request.position {
+                position.stream.end();
+            }
+            return Err(CountError::Outdated);
+        }
         let mut counted = Counted::default();
         let mut admissions = self.admissions(request, watermarks, txn);
         if let Some(position) = &request.position {
@@ -133,13 +142,31 @@ impl Counting {
             new_customers += usize::from(target.customer.is_none());
             new_buckets += usize::from(!is_open);
         }
-        let fits = self.buckets.len() + new_buckets <= self.rules.max_open_buckets
-            && self.customers.read().len() + new_customers <= self.rules.max_customers;
         // A message that no empty table could take is counted as far as it goes, or its stream would never get on.
-        if fits || new_buckets > self.rules.max_open_buckets || new_customers > self.rules.max_customers {
-            return Ok(());
+        let most_buckets = self.rules.max_open_buckets;
+        if self.buckets.len() + new_buckets > most_buckets && new_buckets <= most_buckets {
+            return Err(CountError::Full { limit: "limits.max_open_buckets", most: most_buckets });
         }
-        Err(CountError::Full)
+        self.check_room_for_customers(new_customers)
+    }
+
+    /// A limit of the client's own is no reason to refuse a message: it would hold up the client's good usage with the
+    /// bad, until a person has seen to it. There the events of those that are too many are rejected.
+    fn check_room_for_customers(&self, new: usize) -> Result<(), CountError> {
+        let Some(more) = new.checked_sub(1) else { return Ok(()) };
+        let (limits, known) = (&self.rules.customers, self.customers.read().headcount(None));
+        let headcount = |known: Headcount| Headcount {
+            all: known.all.saturating_add(more),
+            self_named: known.self_named.saturating_add(more),
+            ..known
+        };
+        let fits_at_all = limits.check_self_named(&headcount(Headcount::default())).is_ok();
+        let check = limits.check_self_named(&headcount(known));
+        check.or_else(
+            |CustomersFull { limit, most, .. }| {
+                if fits_at_all { Err(CountError::Full { limit, most }) } else { Ok(()) }
+            },
+        )
     }
 
     /// Counts the events without ids.
@@ -153,8 +180,13 @@ impl Counting {
     ) -> Result<(), StoreError> {
         for ((entry, admission), index) in request.entries.iter().zip(admissions).zip(0..) {
             if entry.events > 0
-                && let Err(why) =
-                    self.count_some(entry, admission, (entry.usage, entry.events), watermarks, txn)?
+                && let Err(why) = self.count_some(
+                    (entry, request.client.as_ref()),
+                    admission,
+                    (entry.usage, entry.events),
+                    watermarks,
+                    txn,
+                )?
             {
                 counted.refused_entries.push(Refused { index, product: entry.product, why });
             }
@@ -186,7 +218,8 @@ impl Counting {
                     counted.refused.push(Refused { index: event.index, product: entry.product, why });
                     continue;
                 }
-                match self.count_some(entry, admission, (event.usage, 1), watermarks, txn)? {
+                let of_client = (entry, request.client.as_ref());
+                match self.count_some(of_client, admission, (event.usage, 1), watermarks, txn)? {
                     Ok(()) if is_sabotaged(Sabotage::ForgetDedupKey) => {}
                     // A clock that was set back since the event was looked at makes its id no older.
                     Ok(()) => self.dedup.insert(event.hash, txn.now.max(event.not_before)),
@@ -202,7 +235,7 @@ impl Counting {
     /// Counts some of an entry's events. What is refused changes nothing.
     fn count_some(
         &mut self,
-        entry: &UsageEntry,
+        (entry, client): (&UsageEntry, Option<&Arc<str>>),
         admission: &mut Admission,
         (usage, events): (Usage, u64),
         watermarks: &Watermarks,
@@ -210,7 +243,7 @@ impl Counting {
     ) -> Result<Result<(), RejectReason>, StoreError> {
         let admitted = match &mut admission.admitted {
             Some(admitted) => admitted,
-            None => match self.admit(entry, admission.target, &usage, watermarks, txn) {
+            None => match self.admit((entry, client), admission.target, &usage, watermarks, txn) {
                 Ok(admitted) => admission.admitted.insert(admitted),
                 Err(NotCounted::Refused(why)) => return Ok(Err(why)),
                 Err(NotCounted::Store(fault)) => return Err(fault),
@@ -222,7 +255,7 @@ impl Counting {
     /// Finds or makes the bucket that takes an entry's events, once one of them is going to count.
     fn admit(
         &mut self,
-        entry: &UsageEntry,
+        (entry, client): (&UsageEntry, Option<&Arc<str>>),
         mut target: Target,
         usage: &Usage,
         watermarks: &Watermarks,
@@ -240,7 +273,7 @@ impl Counting {
         let new_subject = self.new_subject(entry, target.hour, txn)?;
         let customer = match target.customer {
             Some(customer) => customer,
-            None => self.add_customer(entry, target.hour, txn)?,
+            None => self.add_customer((entry, client), target.hour, txn)?,
         };
         if let Some(subject) = new_subject {
             self.subjects.insert(target.hour, subject, txn.batch);
@@ -317,40 +350,48 @@ impl Counting {
     /// Makes a customer known because it was used.
     fn add_customer(
         &mut self,
-        entry: &UsageEntry,
+        (entry, client): (&UsageEntry, Option<&Arc<str>>),
         hour: Hour,
         txn: &mut WriteTxn<'_>,
     ) -> Result<CustomerIndex, RejectReason> {
-        let CustomerRef::New(new) = &entry.customer else {
-            unreachable!("known customers are not added again")
-        };
+        let now = Hour::containing(txn.now);
         let mut customers = self.customers.write();
-        if customers.len() >= self.rules.max_customers {
-            let most = self.rules.max_customers.try_into().unwrap_or(u64::MAX);
-            return Err(RejectReason::LimitReached { limit: "limits.max_customers", most });
-        }
-        let customer = Customer {
-            product: entry.product,
-            key: new.key.clone(),
-            state: CustomerState::new(new.identity.clone(), None, hour),
+        let headcount = Headcount {
+            new_of_client: client.map(|client| self.newcomers.of(client, now)),
+            ..customers.headcount(client.map(|client| &**client))
         };
-        let index = customers.put(customer).map_err(|taken| RejectReason::UnknownCustomer {
-            customer: new.key.to_string(),
-            why: taken.to_string(),
+        self.rules.customers.check_self_named(&headcount)?;
+        let (key, identity) = entry.customer.named(&customers);
+        let state = CustomerState::self_named(identity, hour, client.cloned());
+        let customer = Customer { product: entry.product, key: key.clone(), state };
+        let index = customers.put(customer).map_err(|_| RejectReason::UnknownCustomer {
+            customer: key.to_string(),
+            why: TAKEN_BY_ANOTHER.to_owned(),
         })?;
         customers.write_row(index, &self.rules.catalog, txn.batch);
+        if let Some(client) = client {
+            self.newcomers.note(client, now);
+        }
         Ok(index)
+    }
+}
+
+impl From<CustomersFull> for RejectReason {
+    fn from(CustomersFull { limit, most, .. }: CustomersFull) -> Self {
+        Self::LimitReached { limit, most: most.try_into().unwrap_or(u64::MAX) }
     }
 }
 
 /// The customer and the hour that an entry's events are for.
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    /// `None` for one that is not known yet.
+    /// `None` for one that is not known yet, or was forgotten since the request was read.
     customer: Option<CustomerIndex>,
     hour: Hour,
     /// When the customer's time begins, if one of the events is from before.
     since_after: Option<Timestamp>,
+    /// The customer's last hour is sealed.
+    is_closed: bool,
 }
 
 impl Target {
@@ -361,12 +402,13 @@ impl Target {
         txn: &WriteTxn<'_>,
     ) -> Self {
         let customer = match &entry.customer {
-            CustomerRef::Known(index) => Some(*index),
+            CustomerRef::Known(index) => customers.current(*index),
             CustomerRef::New(new) => customers.find(entry.product, &new.key),
         };
+        let is_closed = customer.is_some_and(|index| customers.is_closed(index));
         let hour = watermarks.open_hour(customers, entry.product, customer, (entry.hour, txn.now));
         let since_after = customer.and_then(|index| customers.since_after(index, entry.earliest, hour));
-        Self { customer, hour, since_after }
+        Self { customer, hour, since_after, is_closed }
     }
 
     fn series(self, entry: &UsageEntry) -> Option<Series> {
@@ -415,7 +457,7 @@ impl From<StoreError> for NotCounted {
 
 impl Counted {
     fn note(&mut self, entry: &UsageEntry, admission: &Admission) {
-        let Admission { admitted, duplicates, .. } = admission;
+        let Admission { target, admitted, duplicates } = admission;
         if admitted.is_none() && *duplicates == 0 {
             return;
         }
@@ -426,6 +468,9 @@ impl Counted {
         counts.untagged += admitted.untagged;
         if admitted.bucket.hour != entry.hour {
             counts.late += admitted.events;
+        }
+        if target.is_closed {
+            counts.not_billable += admitted.events;
         }
     }
 }

@@ -6,6 +6,7 @@
 mod count;
 pub(crate) mod dedup;
 mod digests;
+mod newcomers;
 mod open_buckets;
 mod paged_vec;
 pub(crate) mod producers;
@@ -36,6 +37,7 @@ use super::{
     write_txn::WriteTxn,
 };
 use dedup::Dedup;
+use newcomers::Newcomers;
 use open_buckets::OpenBuckets;
 use producers::Producers;
 use series::{Series, SeriesNames};
@@ -52,6 +54,7 @@ pub(crate) struct Counting {
     subjects: Subjects,
     dedup: Dedup,
     producers: Producers,
+    newcomers: Newcomers,
 }
 
 impl Counting {
@@ -64,7 +67,8 @@ impl Counting {
         let buckets = OpenBuckets::load(store, &rules.catalog, &customers.read())?;
         let dedup = Dedup::load(store, rules.dedup_window, now)?;
         let producers = Producers::load(store)?;
-        Ok(Self { rules, customers, buckets, subjects: Subjects::default(), dedup, producers })
+        let (subjects, newcomers) = (Subjects::default(), Newcomers::default());
+        Ok(Self { rules, customers, buckets, subjects, dedup, producers, newcomers })
     }
 
     pub(crate) fn open_buckets(&self) -> usize {
@@ -97,6 +101,11 @@ impl Counting {
 
     pub(crate) fn bucket(&self, hour: Hour, series: Series) -> Option<&Bucket> {
         self.buckets.get(hour, series)
+    }
+
+    /// Whether a customer has had anything in an hour that is open.
+    pub(crate) fn has_open(&self, customer: CustomerIndex) -> bool {
+        self.buckets.has_any(customer)
     }
 
     /// Takes a bucket out of its hour, to be sealed.

@@ -142,6 +142,11 @@ impl OpenBuckets {
         self.by_hour.get(&hour).is_some_and(|buckets| buckets.has_had(customer))
     }
 
+    /// Whether a customer has had a bucket in any hour that is open.
+    pub(super) fn has_any(&self, customer: CustomerIndex) -> bool {
+        self.by_hour.values().any(|buckets| buckets.has_had(customer))
+    }
+
     pub(super) fn get(&self, hour: Hour, series: Series) -> Option<&Bucket> {
         self.by_hour.get(&hour)?.get(series)
     }

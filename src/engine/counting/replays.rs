@@ -104,7 +104,7 @@ fn shifted(moment: Timestamp, seconds: i64) -> Timestamp {
 
 fn measured(rules: &Rules, now: Timestamp, time: Option<Timestamp>) -> Option<Measured> {
     let names = Names { product: "", customer: CUSTOMER, dimension: "requests" };
-    let located = locate(&rules.catalog, names).unwrap();
+    let located = locate(&rules.catalog, names, None).unwrap();
     let time = time.map(Into::into);
     let event = event::Event { quantity: 1, time, id: b"id", ..event::Event::default() };
     measure(located.dimension, &BOUNDS.around(now), &event).ok()

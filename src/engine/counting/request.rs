@@ -14,7 +14,7 @@ use crate::{
             tags::TagSet,
         },
     },
-    engine::customers::CustomerIndex,
+    engine::customers::{CustomerIndex, CustomerTable},
 };
 
 use super::streams::ProducerStream;
@@ -28,6 +28,10 @@ pub struct CountRequest {
     pub position: Option<StreamPosition>,
     /// The number of events.
     pub events: usize,
+    /// The client that sends them, where clients are told apart.
+    pub client: Option<Arc<str>>,
+    /// How many customers had been forgotten when the request's customers were looked up.
+    pub vacated: u64,
 }
 
 /// Events that add up: all that agree in where they count.
@@ -89,8 +93,23 @@ impl UsageEntry {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CustomerRef {
     Known(CustomerIndex),
-    /// Unknown when the request was read: the committer registers it.
+    /// Unknown when the request was read: the committer makes it known.
     New(Arc<NewCustomer>),
+}
+
+impl CustomerRef {
+    /// The key and the identity under which the customer is made known, if it is not: a new one, or one that was known
+    /// when the request was read and was forgotten since.
+    pub(super) fn named(&self, customers: &CustomerTable) -> (Arc<str>, Identity) {
+        match self {
+            Self::New(new) => (new.key.clone(), new.identity.clone()),
+            Self::Known(index) => {
+                let forgotten = customers.get_or_forgotten(*index);
+                let forgotten = forgotten.unwrap_or_else(|| unreachable!("a row stays where it is"));
+                (forgotten.key, forgotten.state.identity)
+            }
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

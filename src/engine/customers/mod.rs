@@ -1,8 +1,10 @@
 //! The known customers. The committer changes them; everyone may read them.
 
+mod census;
 mod hash_index;
 mod key_order;
 mod row;
+mod vacancies;
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +20,11 @@ use crate::{
         billing::{deadline::Window, record::Record},
         customer::{
             identity::Identity,
+            limits::Headcount,
+            standing::Standing,
             state::{CustomerState, Subscription},
         },
+        permission::Permission,
         product::{Catalog, ProductIndex},
         time::{Hour, Timestamp},
     },
@@ -27,9 +32,11 @@ use crate::{
 };
 
 use super::open_error::OpenError;
+use census::Census;
 use hash_index::HashIndex;
 use key_order::KeyOrder;
 use row::Row;
+use vacancies::Vacancies;
 
 /// A customer's index in the table. Valid for one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +68,8 @@ pub struct CustomerTable {
     hasher: RandomState,
     /// Each product's, in the order of their keys.
     in_order: BTreeMap<ProductIndex, KeyOrder>,
+    census: Census,
+    vacancies: Vacancies,
 }
 
 /// Two customers with one identity would be billed into one slot, and one of the amounts would be lost.
@@ -69,6 +78,19 @@ pub struct CustomerTable {
 pub struct IdentityTaken {
     pub other: Arc<str>,
 }
+
+impl IdentityTaken {
+    /// The same for a client with this permission; `None` may everything. No client learns of customers that it is not
+    /// for.
+    pub(crate) fn told_to(&self, product: ProductIndex, permission: Option<&Permission>) -> String {
+        let may_know = |permission: &Permission| permission.check(product, &self.other).is_ok();
+        if permission.is_none_or(may_know) { self.to_string() } else { TAKEN_BY_ANOTHER.to_owned() }
+    }
+}
+
+/// What is told to whoever may not know by whom.
+pub(crate) const TAKEN_BY_ANOTHER: &str =
+    "the identity belongs to another customer already: one identity is billed once";
 
 impl CustomerDirectory {
     /// Takes in the customers that are on disk, and returns those that are closing, or have changed in an hour that may be
@@ -108,11 +130,26 @@ impl CustomerDirectory {
 
 impl CustomerTable {
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.census.all()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len() == 0
+    }
+
+    /// What counts when one more customer comes by the usage of a client.
+    pub(super) fn headcount(&self, client: Option<&str>) -> Headcount {
+        self.census.headcount(client)
+    }
+
+    /// How many customers were forgotten so far: whoever notes it with an index can be told later whether that index may
+    /// be another customer's by now.
+    pub fn vacated(&self) -> u64 {
+        self.vacancies.vacated()
+    }
+
+    pub(super) fn may_mislead(&self, vacated: u64) -> bool {
+        self.vacancies.may_mislead(vacated)
     }
 
     pub fn find(&self, product: ProductIndex, key: &str) -> Option<CustomerIndex> {
@@ -121,10 +158,21 @@ impl CustomerTable {
     }
 
     pub fn get(&self, index: CustomerIndex) -> Option<Customer> {
+        self.row(index).filter(|row| !row.is_vacant()).map(Row::customer)
+    }
+
+    /// The customer that has an index, or had it until it was forgotten a moment ago.
+    pub(super) fn get_or_forgotten(&self, index: CustomerIndex) -> Option<Customer> {
         self.row(index).map(Row::customer)
     }
 
-    /// A customer's product and key.
+    /// The index that the customer of an index has now: it may have been forgotten, and have come back.
+    pub(super) fn current(&self, index: CustomerIndex) -> Option<CustomerIndex> {
+        let row = self.row(index)?;
+        if row.is_vacant() { self.find(row.product, &row.key) } else { Some(index) }
+    }
+
+    /// A customer's product and key, also of one that was forgotten a moment ago.
     pub fn name(&self, index: CustomerIndex) -> Option<(ProductIndex, &Arc<str>)> {
         self.row(index).map(|row| (row.product, &row.key))
     }
@@ -147,6 +195,17 @@ impl CustomerTable {
     /// Whether AWS still knows a customer by an identity.
     pub fn goes_by(&self, index: CustomerIndex, identity: &Identity) -> bool {
         self.get(index).is_some_and(|customer| customer.state.goes_by(identity))
+    }
+
+    /// Whether what a customer uses is not billable, since its last hour is sealed.
+    pub(super) fn is_closed(&self, index: CustomerIndex) -> bool {
+        self.row(index).is_some_and(Row::is_closed)
+    }
+
+    /// The standing of a record's customer. One that is not known any more has none to speak of.
+    pub fn standing(&self, catalog: &Catalog, record: &Record) -> Standing {
+        let row = self.of_record(catalog, record).and_then(|index| self.row(index));
+        row.map_or(Standing::SelfNamed, Row::standing)
     }
 
     /// Whether a customer's usage ends, or has ended.
@@ -226,10 +285,11 @@ impl CustomerTable {
             self.check_identity(product, &customer.key, identity)?;
         }
         customer.state.identity.share(&customer.key);
+        self.census.share_name(&mut customer.state);
         let index = match self.find(product, &customer.key) {
             Some(index) => {
                 self.forget_identities(index);
-                self.rows[index.0 as usize] = Row::new(customer);
+                self.replace(index, Row::new(customer));
                 index
             }
             None => self.append(customer),
@@ -281,8 +341,50 @@ impl CustomerTable {
     pub(super) fn set_state(&mut self, index: CustomerIndex, state: CustomerState) {
         let Some(customer) = self.get(index) else { return };
         self.forget_identities(index);
-        self.rows[index.0 as usize] = Row::new(Customer { state, ..customer });
+        self.replace(index, Row::new(Customer { state, ..customer }));
         self.note_identities(index);
+    }
+
+    fn replace(&mut self, index: CustomerIndex, row: Row) {
+        let before = std::mem::replace(&mut self.rows[index.0 as usize], row);
+        self.census.remove(&before);
+        self.census.add(&self.rows[index.0 as usize]);
+    }
+
+    /// Forgets a customer, of whom nothing is left anywhere.
+    pub(super) fn forget(&mut self, index: CustomerIndex, now: Timestamp) {
+        if self.row(index).is_none_or(Row::is_vacant) {
+            return;
+        }
+        self.forget_identities(index);
+        let Self { rows, by_key, hasher, in_order, census, vacancies, .. } = self;
+        let Row { product, key, .. } = &rows[index.0 as usize];
+        by_key.remove(hasher.hash_one((*product, &**key)), index);
+        if let Some(order) = in_order.get_mut(product) {
+            order.remove(key, |other| key_of(rows, other));
+        }
+        census.remove(&rows[index.0 as usize]);
+        rows[index.0 as usize].vacate();
+        vacancies.add(index, now);
+    }
+
+    /// Lets rows of customers that were forgotten a while ago be given to others.
+    pub(super) fn let_rest(&mut self, now: Timestamp) {
+        self.vacancies.rest(now);
+    }
+
+    /// Some customers that may be forgotten, as far as their state tells: among `looks` of the table from `from` on.
+    /// Returns where to go on, if there are more to look at.
+    pub(super) fn forgettable(&self, from: u32, looks: u32) -> (Vec<CustomerIndex>, Option<u32>) {
+        let until = from.saturating_add(looks).min(u32::try_from(self.rows.len()).unwrap_or(u32::MAX));
+        let may_go = |index: &CustomerIndex| {
+            let is_candidate =
+                |row: &Row| !row.is_vacant() && row.is_self_named() && row.standing() != Standing::Verified;
+            self.row(*index).is_some_and(is_candidate)
+                && self.get(*index).is_some_and(|customer| customer.state.may_be_forgotten())
+        };
+        let found = (from..until).map(CustomerIndex).filter(may_go).collect();
+        (found, ((until as usize) < self.rows.len()).then_some(until))
     }
 
     /// Puts a customer's row into the batch, as it is now.
@@ -293,12 +395,18 @@ impl CustomerTable {
     }
 
     fn append(&mut self, customer: Customer) -> CustomerIndex {
-        let Self { rows, by_key, hasher, in_order, .. } = self;
-        let index = CustomerIndex(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        let Self { rows, by_key, hasher, in_order, census, vacancies, .. } = self;
+        let free = vacancies.take();
+        let index = free.unwrap_or_else(|| CustomerIndex(u32::try_from(rows.len()).unwrap_or(u32::MAX)));
         let Customer { product, key, .. } = &customer;
         by_key.insert(hasher.hash_one((*product, &**key)), index);
         in_order.entry(*product).or_default().insert(index, key, |other| key_of(rows, other));
-        rows.push(Row::new(customer));
+        let row = Row::new(customer);
+        census.add(&row);
+        match free {
+            Some(index) => rows[index.0 as usize] = row,
+            None => rows.push(row),
+        }
         index
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::domain::{
     customer::{
         identity::Identity,
+        standing::{Origin, Standing, Verification},
         state::{CustomerState, Subscription},
         tenure::{Replaced, Start},
     },
@@ -25,8 +26,7 @@ pub(super) struct Row {
     first_hour: Hour,
     pub(super) product: ProductIndex,
     key_is: KeyIs,
-    /// The subscription, unless it is one of the rare kinds.
-    not_subscribed: bool,
+    marks: Marks,
 }
 
 /// What AWS takes the key for.
@@ -37,6 +37,44 @@ enum KeyIs {
     CustomerIdentifier,
 }
 
+/// One bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks(u8);
+
+impl Marks {
+    /// The subscription, unless it is one of the rare kinds.
+    const NOT_SUBSCRIBED: u8 = 1;
+    const VERIFIED: u8 = 1 << 1;
+    const REFUSED: u8 = 1 << 2;
+    const SELF_NAMED: u8 = 1 << 3;
+    /// The customer is forgotten, and its row is yet to be given to another.
+    const VACANT: u8 = 1 << 4;
+
+    fn of(state: &CustomerState) -> Self {
+        let marks = [
+            (Self::NOT_SUBSCRIBED, state.subscription.not_subscribed()),
+            (Self::VERIFIED, state.verification == Verification::Verified),
+            (Self::REFUSED, state.verification == Verification::Refused),
+            (Self::SELF_NAMED, state.is_self_named()),
+        ];
+        Self(marks.into_iter().filter(|(_, is_set)| *is_set).map(|(mark, _)| mark).sum())
+    }
+
+    const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    const fn verification(self) -> Verification {
+        if self.has(Self::VERIFIED) {
+            Verification::Verified
+        } else if self.has(Self::REFUSED) {
+            Verification::Refused
+        } else {
+            Verification::Unverified
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Rare {
     former: Option<Identity>,
@@ -45,19 +83,24 @@ struct Rare {
     by_arrival: bool,
     replaced: Vec<Replaced>,
     doubtful: Option<Hour>,
+    named_by: Option<Arc<str>>,
 }
 
 impl Row {
     pub(super) fn new(customer: Customer) -> Self {
         let Customer { product, key, state } = customer;
+        let (marks, named_by) = (Marks::of(&state), state.named_by().cloned());
         let CustomerState { by_arrival, doubtful, .. } = state;
         let has_changed = by_arrival || doubtful.is_some() || !state.replaced.is_empty();
         let CustomerState {
             identity, former, since, first_hour, sealed_through, subscription, replaced, ..
         } = state;
-        let is_rare =
-            former.is_some() || sealed_through.is_some() || subscription.noticed().is_some() || has_changed;
-        let rare = || Rare { former, subscription, sealed_through, by_arrival, replaced, doubtful };
+        let is_rare = former.is_some()
+            || sealed_through.is_some()
+            || subscription.noticed().is_some()
+            || has_changed
+            || named_by.is_some();
+        let rare = || Rare { former, subscription, sealed_through, by_arrival, replaced, doubtful, named_by };
         let key_is = what_key_is(&key, &identity);
         Self {
             key,
@@ -67,7 +110,7 @@ impl Row {
             first_hour,
             product,
             key_is,
-            not_subscribed: subscription.not_subscribed(),
+            marks,
         }
     }
 
@@ -84,6 +127,8 @@ impl Row {
             first_hour: *first_hour,
             sealed_through: self.sealed_through(),
             subscription: self.subscription(),
+            verification: self.marks.verification(),
+            origin: self.origin(),
         };
         Customer { product: *product, key: key.clone(), state }
     }
@@ -91,9 +136,47 @@ impl Row {
     fn subscription(&self) -> Subscription {
         match &self.rare {
             Some(rare) => rare.subscription,
-            None if self.not_subscribed => Subscription::NotSubscribed,
+            None if self.marks.has(Marks::NOT_SUBSCRIBED) => Subscription::NotSubscribed,
             None => Subscription::Active,
         }
+    }
+
+    fn origin(&self) -> Origin {
+        if self.is_self_named() {
+            Origin::SelfNamed { by: self.named_by().cloned() }
+        } else {
+            Origin::Registered
+        }
+    }
+
+    pub(super) const fn is_self_named(&self) -> bool {
+        self.marks.has(Marks::SELF_NAMED)
+    }
+
+    /// The client whose usage has named the customer, if AWS has accepted nothing of it yet.
+    pub(super) fn named_by(&self) -> Option<&Arc<str>> {
+        self.rare.as_ref()?.named_by.as_ref()
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        match self.marks.verification() {
+            Verification::Verified => Standing::Verified,
+            Verification::Refused => Standing::Refused,
+            Verification::Unverified if self.is_self_named() => Standing::SelfNamed,
+            Verification::Unverified => Standing::Registered,
+        }
+    }
+
+    pub(super) const fn is_vacant(&self) -> bool {
+        self.marks.has(Marks::VACANT)
+    }
+
+    pub(super) fn vacate(&mut self) {
+        self.marks.0 |= Marks::VACANT;
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.subscription.is_closed())
     }
 
     pub(super) fn sealed_through(&self) -> Option<Hour> {
@@ -180,6 +263,15 @@ mod tests {
         ]
     }
 
+    fn origins() -> impl Strategy<Value = Origin> {
+        let client = option::of(Just("checkout").prop_map(Arc::<str>::from));
+        prop_oneof![Just(Origin::Registered), client.prop_map(|by| Origin::SelfNamed { by })]
+    }
+
+    fn verifications() -> impl Strategy<Value = Verification> {
+        prop_oneof![Just(Verification::Unverified), Just(Verification::Verified), Just(Verification::Refused)]
+    }
+
     fn states() -> impl Strategy<Value = CustomerState> {
         let since = (i64::MIN + 1..).prop_map(Timestamp::from_millis);
         let hours = || any::<u32>().prop_map(Hour::from_index);
@@ -189,8 +281,10 @@ mod tests {
         let replaced = (identities(), start, hours());
         let replaced = replaced.prop_map(|(identity, start, until)| Replaced { identity, start, until });
         let change = (any::<bool>(), proptest::collection::vec(replaced, 0..3), option::of(hours()));
-        (identities(), option::of(since), hours(), rare, change).prop_map(
-            |(identity, since, first_hour, (former, sealed_through, subscription), change)| {
+        let known = (verifications(), origins());
+        (identities(), option::of(since), hours(), rare, change, known).prop_map(
+            |(identity, since, first_hour, rare, change, (verification, origin))| {
+                let (former, sealed_through, subscription) = rare;
                 let (by_arrival, replaced, doubtful) = change;
                 CustomerState {
                     identity,
@@ -202,6 +296,8 @@ mod tests {
                     first_hour,
                     sealed_through,
                     subscription,
+                    verification,
+                    origin,
                 }
             },
         )
@@ -217,6 +313,8 @@ mod tests {
             prop_assert_eq!(row.is_known_as(&identity), is_known);
             prop_assert_eq!(row.sealed_through(), customer.state.sealed_through);
             prop_assert_eq!(row.start_in(hour), customer.state.start_in(hour));
+            prop_assert_eq!(row.standing(), customer.state.standing());
+            prop_assert_eq!((row.named_by(), row.is_vacant()), (customer.state.named_by(), false));
             prop_assert_eq!(row.customer(), customer);
         }
     }

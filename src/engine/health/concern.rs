@@ -141,9 +141,10 @@ fn held(product: &ProductFacts, reason: HoldReason, records: u64) -> Concern<'_>
     let decide_by = product.decide_by.filter(|_| reason == HoldReason::Suspicious);
     let product = &product.code;
     let decide = match reason {
-        HoldReason::NotSubscribed | HoldReason::Refused | HoldReason::Replaced => {
-            "tallyman held retry ID --reason TEXT --by NAME"
-        }
+        HoldReason::NotSubscribed
+        | HoldReason::Refused
+        | HoldReason::Replaced
+        | HoldReason::UnknownCustomer => "tallyman held retry ID --reason TEXT --by NAME",
         HoldReason::Missed | HoldReason::NoIdentity => "tallyman held carry ID --reason TEXT --by NAME",
         HoldReason::NotBillable | HoldReason::BeforeSince | HoldReason::Suspicious => {
             "tallyman held write-off ID --reason TEXT --by NAME"

@@ -20,8 +20,8 @@ pub(super) fn log_reply(product: &str, reply: &Reply, entries: &[QueuedRecord]) 
         Reply::NotDelivered(error) | Reply::Lost(error) => {
             warn!(product, records, error = discreet(error), "the call failed: it is tried again");
         }
-        Reply::BadRecord(_) | Reply::TooOld(_) if records == 1 => {}
-        Reply::BadRecord(error) | Reply::TooOld(error) => {
+        Reply::BadRecord(_) | Reply::TooOld(_) | Reply::UnknownIdentity(..) if records == 1 => {}
+        Reply::BadRecord(error) | Reply::TooOld(error) | Reply::UnknownIdentity(_, error) => {
             warn!(product, records, error = discreet(error), "AWS refused the batch: it is taken apart");
         }
         Reply::Setup(error) => {

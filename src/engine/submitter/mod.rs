@@ -226,8 +226,9 @@ impl Submitter {
             let customers = self.committer.customers().read();
             customers.share_texts(catalog, &mut record);
             let deadline = customers.deadline(catalog, *window, &record);
+            let standing = customers.standing(catalog, &record);
             drop(customers);
-            self.outbox.insert(Arc::new(record), delivery, deadline);
+            self.outbox.insert(Arc::new(record), delivery, deadline, standing);
         }
     }
 
@@ -351,30 +352,43 @@ impl Submitter {
         for settled in self.committer.settle(settlements.collect()).instrument(span).await? {
             note_settled(&settled);
         }
+        self.take_in(batch, verdicts, &reply);
+        Ok(())
+    }
+
+    /// Lets the outbox follow what is on disk.
+    fn take_in(&mut self, batch: InFlightBatch, verdicts: Vec<Verdict>, reply: &Reply) {
         let mut isolated = Vec::new();
-        for (entry, verdict) in batch.entries.iter().zip(verdicts) {
+        for (QueuedRecord { record, standing: before, .. }, verdict) in batch.entries.iter().zip(verdicts) {
             match verdict {
-                Verdict::Settle(_) | Verdict::Missed(_) => drop(self.outbox.remove(entry.record.id)),
-                Verdict::Retry(delivery) => self.outbox.put_back(entry.record.id, delivery),
-                Verdict::Isolate(delivery) => isolated.push((entry.record.id, delivery)),
+                Verdict::Settle(outcome) => {
+                    self.outbox.remove(record.id);
+                    if let Some(standing) = outcome.standing().filter(|standing| standing != before) {
+                        self.outbox.set_standing(&record.product, &record.customer, standing);
+                    }
+                }
+                Verdict::Missed(_) => drop(self.outbox.remove(record.id)),
+                Verdict::Retry(delivery) => self.outbox.put_back(record.id, delivery),
+                Verdict::Isolate(delivery) => isolated.push((record.id, delivery)),
             }
         }
-        if !isolated.is_empty() {
-            self.outbox.isolate(isolated);
+        if let Some(culprit) = reply.culprit().filter(|_| !isolated.is_empty()) {
+            self.outbox.isolate(&batch, isolated, culprit);
         }
-        self.outbox.complete(batch, matches!(reply, Reply::Answered(_)));
-        Ok(())
+        self.outbox.complete(batch, reply);
     }
 
     fn judge(&self, entries: &[QueuedRecord], reply: &Reply) -> Vec<Verdict> {
         // One backoff for the batch, so that it comes back as one call.
         let (now, random) = (self.clock.now(), fastrand::u32(..));
         let trusted = self.trusted_clock.now();
+        let records = || entries.iter().map(|entry| &*entry.record);
+        let alone = reply.culprit().is_some_and(|culprit| culprit.is_found(records()));
         let judge = |entry: &QueuedRecord| {
             let attempt = Attempt {
                 slot: &entry.record.slot(),
                 before: &entry.delivery,
-                alone: entries.len() == 1,
+                alone,
                 may_be_late: trusted.is_some_and(|now| entry.record.timestamp <= now),
                 deadline: entry.deadline,
                 now,
@@ -399,7 +413,11 @@ impl Submitter {
                 let pause = backoff::delay(*faults, fastrand::u32(..));
                 self.outbox.pause(product, self.clock.now().plus(pause));
             }
-            Reply::NotDelivered(_) | Reply::Lost(_) | Reply::BadRecord(_) | Reply::TooOld(_) => {}
+            Reply::NotDelivered(_)
+            | Reply::Lost(_)
+            | Reply::BadRecord(_)
+            | Reply::TooOld(_)
+            | Reply::UnknownIdentity(..) => {}
         }
     }
 

@@ -96,7 +96,7 @@ impl Said {
             Reply::Throttled => Self::Throttled,
             Reply::NotDelivered(error) => Self::NotDelivered(error.clone()),
             Reply::Lost(error) => Self::Lost(error.clone()),
-            Reply::BadRecord(_) | Reply::TooOld(_) => Self::RefusedRecord,
+            Reply::BadRecord(_) | Reply::TooOld(_) | Reply::UnknownIdentity(..) => Self::RefusedRecord,
             Reply::Setup(error) => Self::Setup(error.clone()),
         }
     }

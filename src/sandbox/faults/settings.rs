@@ -46,6 +46,9 @@ pub struct Faults {
     /// The exception with which every call is refused, as in `AccessDeniedException`
     #[arg(long, value_name = "EXCEPTION")]
     pub refuse: Option<Kind>,
+    /// The customers that exist, by account id, license ARN or customer identifier; with a list, AWS knows no others
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub known_customers: Option<Vec<String>>,
     /// Answers chosen for some records, the first rule that fits
     #[arg(skip)]
     pub rules: Vec<Rule>,
@@ -103,11 +106,12 @@ mod tests {
             ["--clock-offset", "-3600"],
             ["--outage", "2026-11-22T10:00:00Z/2026-11-22T11:00:00Z"],
             ["--refuse", "AccessDeniedException"],
+            ["--known-customers", "ifAPi5AcF3,123456789012"],
         ];
         let faults = from_flags(flags.as_flattened()).unwrap();
         let json = r#"{"throttle":0.1,"error":0.2,"lose_reply":0.3,"unprocessed":1.0,"latency":250,
                        "calls_per_second":10,"clock_offset":-3600,"outage":"2026-11-22T10:00:00Z/2026-11-22T11:00:00Z",
-                       "refuse":"AccessDeniedException"}"#;
+                       "refuse":"AccessDeniedException","known_customers":["ifAPi5AcF3","123456789012"]}"#;
         assert_eq!(serde_json::from_str::<Faults>(json).unwrap(), faults);
         assert_eq!(serde_json::from_str::<Faults>(&serde_json::to_string(&faults).unwrap()).unwrap(), faults);
     }

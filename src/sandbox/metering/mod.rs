@@ -3,6 +3,7 @@
 mod allocations;
 mod amount;
 mod catalog_check;
+mod identity_check;
 mod metered_usage;
 mod request;
 mod window;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use self::{
+    identity_check::KnownCustomers,
     metered_usage::MeteredUsage,
     request::{Call, MAX_BYTES, UsageRecord},
     wire::WireCall,
@@ -60,6 +62,7 @@ impl Metering {
         if let Some(catalog) = context.catalog {
             catalog_check::check(catalog, &call)?;
         }
+        known_customers(&context).check(&call)?;
         let slots = call.records.iter().map(|record| &record.slot);
         rules::check(&context.faults.rules, slots, context.now)?;
         Ok(self.meter(call, &mut context))
@@ -99,7 +102,7 @@ impl Metering {
         record: &UsageRecord,
         context: &mut Context<'_>,
     ) -> (String, Option<String>) {
-        if context.catalog.is_some_and(|catalog| !catalog_check::is_subscribed(catalog, product, record)) {
+        if !known_customers(context).has(product, record) {
             return ("CustomerNotSubscribed".to_owned(), None);
         }
         match self.metered.meter(context.region, product, record, || context.ids.next()) {
@@ -107,4 +110,8 @@ impl Metering {
             None => ("DuplicateRecord".to_owned(), None),
         }
     }
+}
+
+fn known_customers<'a>(context: &Context<'a>) -> KnownCustomers<'a> {
+    KnownCustomers { catalog: context.catalog, listed: context.faults.known_customers.as_deref() }
 }

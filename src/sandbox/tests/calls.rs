@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SIGNATURE, record};
+use super::{ARN, SIGNATURE, record};
 use crate::{
     base::config,
     sandbox::{
@@ -228,6 +228,49 @@ fn a_configuration_decides_who_subscribes() {
     assert_eq!(statuses(&send(&mut marketplace, &body.to_string())), ["CustomerNotSubscribed", "Success"]);
     assert_eq!(refused(send(&mut marketplace, &batch(&["unknown"]))), Kind::InvalidUsageDimension);
     assert_eq!(marketplace.billed().len(), 1);
+}
+
+fn identified(customer: &str) -> Value {
+    record(json!({"CustomerAWSAccountId": null, "CustomerIdentifier": customer}))
+}
+
+#[test]
+fn a_customer_that_does_not_exist_is_refused_as_aws_does_for_its_kind() {
+    let known = ["ifAPi5AcF3", "123456789012", ARN].map(str::to_owned).into();
+    let mut marketplace = marketplace(Faults { known_customers: Some(known), ..Faults::default() });
+    let mut sent = |product: &str, records: &[Value]| {
+        send(&mut marketplace, &json!({"ProductCode": product, "UsageRecords": records}).to_string())
+    };
+    let unknown = "did-not-come-from-aws";
+    let refusal = sent("prod", &[identified("ifAPi5AcF3"), identified(unknown)]).outcome.unwrap_err();
+    assert_eq!(refusal.kind, Kind::InvalidCustomerIdentifier);
+    assert!(refusal.message.contains(unknown), "{}", refusal.message);
+    assert_eq!(statuses(&sent("prod", &[identified("ifAPi5AcF3")])), ["Success"]);
+    let stranger = record(json!({"CustomerAWSAccountId": "210987654321"}));
+    assert_eq!(statuses(&sent("prod", &[record(json!({})), stranger])), ["CustomerNotSubscribed", "Success"]);
+    let licensed = |arn: &str| record(json!({"LicenseArn": arn}));
+    assert_eq!(statuses(&sent("", &[licensed(ARN)])), ["Success"]);
+    let other = licensed("arn:aws:license-manager::1:license:l-other").as_object().cloned().unwrap();
+    let other = Value::Object(
+        other.into_iter().chain([("CustomerAWSAccountId".into(), "210987654321".into())]).collect(),
+    );
+    assert_eq!(refused(sent("", &[licensed(ARN), other])), Kind::InvalidLicense);
+    assert_eq!(marketplace.billed().len(), 3);
+}
+
+#[test]
+fn where_customers_are_registered_another_identifier_does_not_exist() {
+    let text = "[[product]]\ncode = 'prod'\nidentity = 'customer_identifier'\ncustomers = 'registered'\n\
+                [[product.dimension]]\nname = 'requests'\n[[product.customer]]\nkey = 'ifAPi5AcF3'\n";
+    let catalog = Catalog::new(&config::parse(text, "test", std::iter::empty()).unwrap());
+    let settings = Settings { catalog: Some(catalog), faults: Faults::default(), seed: 7 };
+    let mut marketplace = Marketplace::new(settings);
+    let mut sent = |customers: &[&str]| {
+        let records: Vec<Value> = customers.iter().map(|customer| identified(customer)).collect();
+        send(&mut marketplace, &json!({"ProductCode": "prod", "UsageRecords": records}).to_string())
+    };
+    assert_eq!(refused(sent(&["ifAPi5AcF3", "another"])), Kind::InvalidCustomerIdentifier);
+    assert_eq!(statuses(&sent(&["ifAPi5AcF3"])), ["Success"]);
 }
 
 #[test]

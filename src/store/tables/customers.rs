@@ -1,11 +1,14 @@
 //! The known customers.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use crate::{
     domain::{
         customer::{
             identity::{Identity, IdentityFields, IdentityMode},
+            standing::{Origin, Verification},
             state::{CustomerState, Subscription},
             tenure::{Replaced, Start},
         },
@@ -94,6 +97,12 @@ pub(crate) struct StoredCustomerState {
     sealed_through: Option<u32>,
     #[prost(bool, tag = "8")]
     not_subscribed: bool,
+    /// 0 unverified, 1 verified, 2 refused.
+    #[prost(uint32, tag = "9")]
+    verification: u32,
+    /// Absent for a customer that was registered.
+    #[prost(message, optional, tag = "10")]
+    self_named: Option<StoredNaming>,
     /// Since no one has said since when.
     #[prost(bool, tag = "20")]
     by_arrival: bool,
@@ -127,6 +136,25 @@ impl From<&Replaced> for StoredReplaced {
     }
 }
 
+/// How usage has named a customer.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StoredNaming {
+    /// The client that sent it; empty for none in particular.
+    #[prost(string, tag = "1")]
+    by: String,
+}
+
+impl From<&Origin> for Option<StoredNaming> {
+    fn from(origin: &Origin) -> Self {
+        match origin {
+            Origin::Registered => None,
+            Origin::SelfNamed { by } => {
+                Some(StoredNaming { by: by.as_deref().unwrap_or_default().to_owned() })
+            }
+        }
+    }
+}
+
 fn replaced(stored: &StoredReplaced) -> Result<Replaced, String> {
     let since = stored.since_millis.map(Timestamp::from_millis);
     Ok(Replaced {
@@ -134,6 +162,30 @@ fn replaced(stored: &StoredReplaced) -> Result<Replaced, String> {
         start: Start { since, by_arrival: stored.by_arrival },
         until: Hour::from_index(stored.until),
     })
+}
+
+impl From<Option<StoredNaming>> for Origin {
+    fn from(stored: Option<StoredNaming>) -> Self {
+        let by = |by: String| Some(by).filter(|by| !by.is_empty()).map(Arc::from);
+        stored.map_or(Self::Registered, |naming| Self::SelfNamed { by: by(naming.by) })
+    }
+}
+
+const fn verification_number(verification: Verification) -> u32 {
+    match verification {
+        Verification::Unverified => 0,
+        Verification::Verified => 1,
+        Verification::Refused => 2,
+    }
+}
+
+fn verification(number: u32) -> Result<Verification, String> {
+    match number {
+        0 => Ok(Verification::Unverified),
+        1 => Ok(Verification::Verified),
+        2 => Ok(Verification::Refused),
+        other => Err(format!("unknown verification {other}")),
+    }
 }
 
 impl Protobuf for CustomerState {
@@ -152,6 +204,8 @@ impl Protobuf for CustomerState {
             by_arrival: self.by_arrival,
             replaced: self.replaced.iter().map(Into::into).collect(),
             doubtful: self.doubtful.map(Hour::index),
+            verification: verification_number(self.verification),
+            self_named: (&self.origin).into(),
         }
     }
 
@@ -174,6 +228,8 @@ impl Protobuf for CustomerState {
             first_hour: Hour::from_index(stored.first_hour),
             sealed_through: stored.sealed_through.map(Hour::from_index),
             subscription,
+            verification: verification(stored.verification)?,
+            origin: stored.self_named.into(),
         })
     }
 }
@@ -244,6 +300,24 @@ mod tests {
             &CustomerState { identity, ..customer() },
             &[b"\x01\x0a\x07\x08\x03\x22\x03abc\x18\x90\xb8\x1e"],
         );
+    }
+
+    /// A row of a folder that is older than these fields says nothing of them: the customer was registered, for all that
+    /// is known, and AWS has yet to answer.
+    #[test]
+    fn what_aws_said_of_a_customer_and_who_has_named_it_have_their_bytes() {
+        let verified = |verification| CustomerState { verification, ..customer() };
+        is_stored_as(&verified(Verification::Unverified), &[ACCOUNT]);
+        is_stored_as(&verified(Verification::Verified), &[ACCOUNT, b"\x48\x01"]);
+        is_stored_as(&verified(Verification::Refused), &[ACCOUNT, b"\x48\x02"]);
+        let named = |by: Option<&str>| CustomerState {
+            origin: Origin::SelfNamed { by: by.map(Arc::from) },
+            ..customer()
+        };
+        is_stored_as(&named(None), &[ACCOUNT, b"\x52\x00"]);
+        is_stored_as(&named(Some("app")), &[ACCOUNT, b"\x52\x05\x0a\x03app"]);
+        let unknown = CustomerState::decode(&[ACCOUNT, b"\x48\x03"].concat());
+        assert_eq!(unknown, Err("unknown verification 3".to_owned()));
     }
 
     #[test]

@@ -56,25 +56,30 @@ impl Records {
     /// How many there are, by product code.
     pub(crate) fn by_product(store: &dyn Rows) -> Result<BTreeMap<String, u64>, StoreError> {
         let mut products: BTreeMap<String, u64> = BTreeMap::new();
-        store.each(ProductsOfRecords, |_, ProductOfRecord(product)| {
-            match products.get_mut(&product) {
-                Some(records) => *records += 1,
-                None => _ = products.insert(product, 1),
-            }
-            Ok(())
+        Self::each_owner(store, |product, _| match products.get_mut(product) {
+            Some(records) => *records += 1,
+            None => _ = products.insert(product.to_owned(), 1),
         })?;
         Ok(products)
     }
+
+    /// The product and the customer of each.
+    pub(crate) fn each_owner(store: &dyn Rows, mut each: impl FnMut(&str, &str)) -> Result<(), StoreError> {
+        store.each(OwnersOfRecords, |_, OwnerOfRecord { product, customer }| {
+            each(&product, &customer);
+            Ok(())
+        })
+    }
 }
 
-/// The records again, read for their products alone.
-struct ProductsOfRecords;
+/// The records again, read for their products and customers alone.
+struct OwnersOfRecords;
 
-impl Table for ProductsOfRecords {
+impl Table for OwnersOfRecords {
     const ID: TableId = Records::ID;
     const WHAT: &'static str = Records::WHAT;
     type Key<'k> = RecordId;
-    type Value = ProductOfRecord;
+    type Value = OwnerOfRecord;
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -202,24 +207,29 @@ impl Protobuf for Record {
     }
 }
 
-/// Of a record's value the product's code alone: all that a start needs of a million of them.
+/// Of a record's value its owner alone: all that a start needs of a million of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct ProductOfRecord(String);
-
-#[derive(Clone, PartialEq, Eq, Message)]
-struct StoredProductOfRecord {
-    #[prost(string, tag = "2")]
+struct OwnerOfRecord {
     product: String,
+    customer: String,
 }
 
-impl Protobuf for ProductOfRecord {
-    type Stored = StoredProductOfRecord;
+#[derive(Clone, PartialEq, Eq, Message)]
+struct StoredOwnerOfRecord {
+    #[prost(string, tag = "2")]
+    product: String,
+    #[prost(string, tag = "3")]
+    customer: String,
+}
 
-    fn to_stored(&self) -> StoredProductOfRecord {
-        StoredProductOfRecord { product: self.0.clone() }
+impl Protobuf for OwnerOfRecord {
+    type Stored = StoredOwnerOfRecord;
+
+    fn to_stored(&self) -> StoredOwnerOfRecord {
+        StoredOwnerOfRecord { product: self.product.clone(), customer: self.customer.clone() }
     }
 
-    fn from_stored(stored: StoredProductOfRecord) -> Result<Self, String> {
-        Ok(Self(stored.product))
+    fn from_stored(StoredOwnerOfRecord { product, customer }: StoredOwnerOfRecord) -> Result<Self, String> {
+        Ok(Self { product, customer })
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     Series,
     model::{Event, Moment, Sending},
-    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, mins},
+    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, invented_customer, mins},
     sharers::Sharer,
     world::World,
 };
@@ -42,21 +42,27 @@ pub(super) const MOST_IN_FLIGHT: usize = 8;
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn start(world: &Arc<World>, people: &mut JoinSet<()>) {
+    let app = |number: u64, invents| Application {
+        world: world.clone(),
+        keys: number << 32,
+        invents_customers: invents,
+        failures: 0,
+    };
     for number in 0..2 {
-        let app = Application { world: world.clone(), keys: number << 32, failures: 0 };
-        people.spawn(app.send_with_ids());
+        people.spawn(app(number, false).send_with_ids());
     }
-    let app = Application { world: world.clone(), keys: 9 << 32, failures: 0 };
-    people.spawn(app.stream());
+    people.spawn(app(2, true).send_with_ids());
+    people.spawn(app(9, false).stream());
     for number in 10..12 {
-        let app = Application { world: world.clone(), keys: number << 32, failures: 0 };
-        people.spawn(Sharer::new(app).work());
+        people.spawn(Sharer::new(app(number, false)).work());
     }
 }
 
 pub(super) struct Application {
     pub(super) world: Arc<World>,
     keys: u64,
+    /// What it sends as customers are names that AWS does not know.
+    invents_customers: bool,
     pub(super) failures: u32,
 }
 
@@ -96,7 +102,8 @@ impl Application {
     async fn send(&self, events: &[Event], repeats: &[Event]) -> Option<Vec<u64>> {
         let committer = self.world.committer()?;
         let mut sent = Vec::new();
-        let mut request = CountRequest::default();
+        let vacated = committer.customers().read().vacated();
+        let mut request = CountRequest { vacated, ..CountRequest::default() };
         for (event, is_new) in
             events.iter().map(|event| (event, true)).chain(repeats.iter().map(|event| (event, false)))
         {
@@ -250,7 +257,8 @@ impl Application {
             sequence: message.sequence,
             digest: message.events.iter().map(|event| event.key).sum(),
         });
-        CountRequest { events: entries.len(), entries, position, ..CountRequest::default() }
+        let vacated = committer.customers().read().vacated();
+        CountRequest { events: entries.len(), entries, position, vacated, ..CountRequest::default() }
     }
 
     pub(super) async fn pause(&self, has_time: bool) {
@@ -263,10 +271,9 @@ impl Application {
         self.keys += 1;
         let catalog = self.world.catalog();
         let dimensions = catalog.products().next().unwrap().1.dimensions.len();
-        let series = Series {
-            customer: fastrand::usize(..self.world.plan.customers),
-            dimension: fastrand::usize(..dimensions),
-        };
+        let customer =
+            if self.invents_customers { invented_customer() } else { self.world.plan.some_customer() };
+        let series = Series { customer, dimension: fastrand::usize(..dimensions) };
         let now = self.world.truth.now();
         let age = if chance(8) { mins(1, 400) } else { Duration::from_secs(fastrand::u64(..120)) };
         // No two at the same moment, or which of two levels stands would be open; but many in one millisecond.
@@ -319,7 +326,8 @@ impl Application {
         let Event { quantity, time, .. } = *event;
         let usage = event::Event { quantity, time, id: b"", subject: "someone", tags };
         let range = BOUNDS.around(self.world.best_now());
-        let placed = locate(catalog, names).and_then(|located| measure(located.dimension, &range, &usage));
+        let placed =
+            locate(catalog, names, None).and_then(|located| measure(located.dimension, &range, &usage));
         if placed.is_err() {
             self.world.trace.saw("an event that is refused for now");
         }

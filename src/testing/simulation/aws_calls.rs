@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::{
     aws_truth::{Market, Taken, Weather},
-    plan::{CUSTOMERS, chance},
+    plan::{CUSTOMERS, chance, is_unknown_to_aws},
     world::World,
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     domain::{
         billing::{
             answer::{RecordAnswer, Reply},
+            culprit::Culprit,
             record::Record,
         },
         invariants,
@@ -152,11 +153,32 @@ fn check(world: &World, records: &RecordBatch) {
         }
         check_time(world, record);
     }
+    check_company(world, records);
+}
+
+/// Records of customers that AWS has accepted are in no call with those that it does not know, and wait for none.
+fn check_company(world: &World, records: &RecordBatch) {
+    let has_unknown = records.iter().any(|record| is_unknown_to_aws(customer_of(record)));
+    if !has_unknown {
+        return;
+    }
+    let ledger = world.ledger();
+    let long_ago = world.truth.now().minus(UNDER_WAY);
+    if let Some(good) = records.iter().find(|record| ledger.is_verified(customer_of(record), long_ago)) {
+        world.trace.fault(format!("in a call with customers that AWS does not know: {good:?}"));
+    }
+    if let Some(late) = ledger.late(world, long_ago) {
+        world.trace.fault(format!("late, and customers that AWS does not know go before it: {late:?}"));
+    }
+}
+
+fn customer_of(record: &Record) -> usize {
+    CUSTOMERS.iter().position(|(key, _)| *key == &*record.customer).unwrap()
 }
 
 fn check_time(world: &World, record: &Record) {
     let (truth, clock) = (world.truth.now(), world.clock.now());
-    let customer = CUSTOMERS.iter().position(|(key, _)| *key == &*record.customer).unwrap();
+    let customer = customer_of(record);
     let closing = world.closings().get(&customer).copied();
     let is_closing = world.ledger().was_closing(record.id);
     if !is_closing {
@@ -171,6 +193,10 @@ fn check_time(world: &World, record: &Record) {
 /// What AWS makes of a call that reaches it.
 fn process(world: &World, records: &[Arc<Record>], is_patchy: bool) -> Reply {
     let now = world.truth.now();
+    if records.iter().any(|record| is_unknown_to_aws(customer_of(record))) {
+        world.trace.saw("a customer that AWS does not know");
+        return Reply::UnknownIdentity(Culprit::Customer, "InvalidCustomerIdentifier".into());
+    }
     let mut market = world.market();
     if records.iter().any(|record| market.is_poison(record)) {
         world.trace.saw("a bad record");

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Series, world::World};
+use super::{Series, plan::CUSTOMERS, world::World};
 use crate::{
     domain::{
         billing::{
@@ -12,7 +12,7 @@ use crate::{
             usual::UsualHours,
         },
         product::Catalog,
-        time::Hour,
+        time::{Hour, Timestamp},
         usage::bucket::Bucket,
     },
     store::{
@@ -21,6 +21,7 @@ use crate::{
         tables::{
             adjustments::Adjustments,
             buckets::Buckets,
+            customers::CustomerRows,
             deliveries::Deliveries,
             journal::JournalLines,
             records::Records,
@@ -44,6 +45,8 @@ pub(super) enum Row {
     Adjusted(Series, Adjustment),
     /// The journal's line about an adjustment.
     AdjustmentLine(u64),
+    /// A customer that is forgotten.
+    CustomerGone(usize),
 }
 
 pub(super) fn rows(batch: &Batch, catalog: &Catalog) -> Vec<Row> {
@@ -74,6 +77,10 @@ fn row(table: TableId, key: &[u8], value: Option<&[u8]>, catalog: &Catalog) -> O
             let SeriesKey { customer, dimension, .. } = UsualHoursRows::decode_key(key).unwrap();
             let series = Series::named(customer, dimension, catalog);
             Some(Row::Usual(series, UsualHoursRows::decode(value).unwrap()))
+        }
+        (TableId::Customers, None) => {
+            let (_, key) = CustomerRows::decode_key(key).unwrap();
+            Some(Row::CustomerGone(CUSTOMERS.iter().position(|(known, _)| *known == key).unwrap()))
         }
         (TableId::Journal, Some(value)) => match JournalLines::decode(value).unwrap().entry {
             JournalEvent::Adjusted { number, .. } => Some(Row::AdjustmentLine(number)),
@@ -118,6 +125,9 @@ pub(super) struct Entry {
     pub(super) may_be_unanswered: bool,
     /// Sealed for a customer with a notice.
     pub(super) was_closing: bool,
+    /// When it was sealed, resumed or tried last.
+    pub(super) touched: Timestamp,
+    pub(super) next_attempt: Timestamp,
 }
 
 #[derive(Default)]
@@ -139,6 +149,10 @@ pub(super) struct Ledger {
     /// The usual hours, and what they were before the commit that is looked at changed them.
     pub(super) usual: BTreeMap<Series, UsualHours>,
     pub(super) usual_before: BTreeMap<Series, UsualHours>,
+    /// Customers of which the disk knows that AWS has accepted a record: since when.
+    pub(super) verified: BTreeMap<usize, Timestamp>,
+    /// Customers of which the disk knows that AWS does not know them.
+    pub(super) refused: BTreeSet<usize>,
 }
 
 impl Ledger {
@@ -173,6 +187,11 @@ impl Ledger {
     /// Base units that are in buckets and records.
     pub(super) fn placed(&self) -> impl Iterator<Item = (Series, u128)> {
         self.placed.iter().map(|(series, amount)| (*series, *amount))
+    }
+
+    /// Whether the agent has known for so long that AWS accepts a customer.
+    pub(super) fn is_verified(&self, customer: usize, since: Timestamp) -> bool {
+        self.verified.get(&customer).is_some_and(|verified| *verified < since)
     }
 
     pub(super) fn pending(&self) -> usize {

@@ -13,12 +13,12 @@ use crate::{
     domain::{
         billing::{
             adjustment::Adjustment,
-            record::{HoldReason, Outcome, Record, RecordId},
+            record::{Amounts, HoldReason, Outcome, Record, RecordId},
             schedule::{OpenFor, review_ends},
         },
         invariants,
         product::QuantityLimits,
-        time::Hour,
+        time::{Hour, Timestamp},
         usage::{bucket::Bucket, quantity::Quantity},
     },
     store::tables::sealing::SealingState,
@@ -27,6 +27,8 @@ use crate::{
 /// Whether all that was acknowledged is there: at any time (I1), or right after it was acknowledged (I3).
 type IsThere = fn(&invariants::Location, u128, u128) -> Option<invariants::Fault>;
 
+/// After this time from the end of its hour no record of another standing goes before one that AWS is sure to accept.
+const LATE: Duration = Duration::from_mins(70);
 /// How early a clock that no one doubts may end a record.
 const TOLERANCE: Duration = Duration::from_mins(3);
 
@@ -64,6 +66,7 @@ impl Ledger {
                 Row::Tried(id, delivery) => {
                     if let Some(entry) = self.entries.get_mut(&id) {
                         entry.may_be_unanswered = delivery.outcome_unknown;
+                        (entry.touched, entry.next_attempt) = (world.truth.now(), delivery.next_attempt);
                         check_against_truth(entry, world);
                     }
                 }
@@ -89,6 +92,7 @@ impl Ledger {
                     touched.insert(series);
                 }
                 Row::AdjustmentLine(number) => drop(lines.insert(number)),
+                Row::CustomerGone(customer) => self.forget(customer, world),
             }
         }
         if let Some(number) = adjusted.difference(&lines).next() {
@@ -100,6 +104,21 @@ impl Ledger {
         if let Some(state) = sealing {
             self.move_watermark(&state, world);
         }
+    }
+
+    /// A customer is forgotten: AWS has never accepted it, and nothing of it is left.
+    fn forget(&mut self, customer: usize, world: &World) {
+        world.trace.tell("a customer is forgotten", CUSTOMERS[customer].0);
+        let is_held = |place: &Place| matches!(place, Place::Settled(Outcome::Held { .. }, _));
+        let mut entries = self.entries.values().filter(|entry| entry.series.customer == customer);
+        let waits = entries.any(|entry| entry.place == Place::Pending || is_held(&entry.place));
+        let is_open = self.open.keys().any(|(series, _)| series.customer == customer);
+        if self.verified.contains_key(&customer) || waits || is_open {
+            world
+                .trace
+                .fault(format!("I5: {} is forgotten, and something of it waits", CUSTOMERS[customer].0));
+        }
+        self.refused.remove(&customer);
     }
 
     fn put_bucket(&mut self, series: Series, hour: Hour, bucket: &Bucket, world: &World) {
@@ -129,11 +148,39 @@ impl Ledger {
         world.trace.faults(invariants::unchanged(&entry.record, &record));
         *self.placed.entry(entry.series).or_default() -= amount(&entry.record, &entry.place);
         entry.place = place;
+        entry.touched = world.truth.now();
         *self.placed.entry(entry.series).or_default() += amount(&entry.record, &entry.place);
         note_place(entry, attempts, world);
         check_against_truth(entry, world);
         check_missed(entry, world);
-        entry.series
+        let series = entry.series;
+        match &entry.place {
+            Place::Settled(Outcome::Accepted { .. }, _) => {
+                self.verified.entry(series.customer).or_insert_with(|| world.truth.now());
+            }
+            Place::Settled(Outcome::Held { reason: HoldReason::UnknownCustomer, .. }, _) => {
+                self.refused.insert(series.customer);
+            }
+            Place::Pending | Place::Settled(..) => {}
+        }
+        series
+    }
+
+    /// A record that is late, of a customer that AWS is known to accept, and that could have gone out long ago.
+    pub(super) fn late(&self, world: &World, long_ago: Timestamp) -> Option<&Record> {
+        let is_odd = world.is_clock_wrong();
+        let now = world.clock.now();
+        let is_late = |entry: &&Entry| {
+            let customer = entry.series.customer;
+            entry.place == Place::Pending
+                && self.is_verified(customer, long_ago)
+                && !world.model().is_irregular(customer)
+                && entry.record.hour.end().plus(LATE) <= now
+                && now < world.rules.window.deadline(entry.record.hour)
+                && entry.touched < long_ago
+                && entry.next_attempt < long_ago
+        };
+        self.entries.values().filter(|_| !is_odd).find(is_late).map(|entry| &entry.record)
     }
 
     /// A record that was not there before.
@@ -158,7 +205,18 @@ impl Ledger {
         check_review(&record, was_closing, world);
         self.sealed.insert((series, record.hour));
         *self.placed.entry(series).or_default() += amount(&record, &place);
-        let entry = Entry { series, record, place, may_be_unanswered: false, was_closing };
+        if self.refused.contains(&series.customer) && record.amounts == Amounts::default() {
+            world.trace.fault(format!("I8: a zero for a customer that AWS does not know: {record:?}"));
+        }
+        let entry = Entry {
+            series,
+            record,
+            place,
+            may_be_unanswered: false,
+            was_closing,
+            touched: world.truth.now(),
+            next_attempt: Timestamp::MIN,
+        };
         note_seal(&entry, world);
         if entry.place != Place::Pending {
             note_place(&entry, 0, world);
@@ -266,7 +324,9 @@ impl Ledger {
             let account = account(series.customer, number);
             let is = used.get(&(series, account.clone())).copied().unwrap_or_default();
             let dimension = series.dimension(world.catalog());
-            if dimension.aggregate.adds_up() && dimension.unit.step() == 1 && is < must {
+            // A person may have taken some of it away.
+            let lowered = self.adjusted.get(&series).copied().unwrap_or_default();
+            if dimension.aggregate.adds_up() && dimension.unit.step() == 1 && is + lowered < must {
                 let name = series.name(world.catalog());
                 world
                     .trace
@@ -377,6 +437,7 @@ fn note_place(entry: &Entry, attempts: u32, world: &World) {
                 HoldReason::BeforeSince => "held: before since",
                 HoldReason::Replaced => "held: replaced",
                 HoldReason::Suspicious => "held: suspicious",
+                HoldReason::UnknownCustomer => "held: unknown customer",
             },
             Outcome::RolledForward { .. } => "rolled forward",
             Outcome::Expired => "expired",

@@ -101,7 +101,10 @@ async fn replace(world: &World) {
     let text =
         format!("of {}: {before} by {}, since {since:?}", CUSTOMERS[customer].0, world.account(customer));
     world.trace.tell("a replaced account", &text);
-    put(world, customer, since, false).await;
+    if !put(world, customer, since, false).await {
+        world.accounts().insert(customer, (number, false));
+        return;
+    }
     world.model().note_account(customer, number + 1, Hour::containing(world.best_now()));
     world.accounts().insert(customer, (number + 1, false));
 }
@@ -123,7 +126,8 @@ async fn register(world: &World, customer: usize, reopens: bool) {
     put(world, customer, None, reopens).await;
 }
 
-async fn put(world: &World, customer: usize, mut since: Option<Timestamp>, reopens: bool) {
+/// Whether the customer has the account that it was given.
+async fn put(world: &World, customer: usize, mut since: Option<Timestamp>, reopens: bool) -> bool {
     loop {
         let registration = Registration {
             product: PRODUCT,
@@ -135,7 +139,7 @@ async fn put(world: &World, customer: usize, mut since: Option<Timestamp>, reope
         };
         if let Some(committer) = world.committer() {
             match committer.put_customers(vec![registration]).await {
-                Ok(()) => return,
+                Ok(()) => return true,
                 Err(CommitError::Refused(PutError::Refused(RegistrationRefused::Sealing))) => {
                     world.trace.saw("a registration in the middle of a seal");
                 }
@@ -144,8 +148,14 @@ async fn put(world: &World, customer: usize, mut since: Option<Timestamp>, reope
                 ))) => world.trace.saw("a registration under a clock in doubt"),
                 // As of now, then: what is carried goes with the part until now.
                 Err(CommitError::Refused(PutError::CarriesOver(_))) => since = None,
+                // After a slip, which takes weeks to be billed.
+                Err(CommitError::Refused(PutError::DoesNotFit(_))) => {
+                    world.trace.saw("an account that cannot be replaced after a slip");
+                    return false;
+                }
                 Err(CommitError::Refused(fault)) => {
-                    return world.trace.fault(format!("a registration is refused: {fault}"));
+                    world.trace.fault(format!("a registration is refused: {fault}"));
+                    return false;
                 }
                 Err(CommitError::Full | CommitError::Unavailable(_)) => {}
             }

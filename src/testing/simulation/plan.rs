@@ -6,7 +6,7 @@ use super::Series;
 use crate::{
     domain::{
         billing::{deadline::Window, record::MissedPolicy, seal::events_late_by},
-        customer::identity::IdentityMode,
+        customer::{identity::IdentityMode, limits::CustomerLimits},
         invariants::Location,
         product::{Aggregate, Catalog, Dimension, DimensionIndex, Product, ProductIndex, QuantityLimits},
         time::Timestamp,
@@ -24,13 +24,26 @@ pub(super) const BOUNDS: TimeBounds =
 pub(super) const PRODUCT: ProductIndex = ProductIndex(0);
 pub(super) const CODE: &str = "prod";
 
-/// Key and account. The first one is registered, the others come by their usage.
-pub(super) const CUSTOMERS: [(&str, &str); 4] = [
+/// Key and account. The first one is registered, the others come by their usage. AWS knows the first four alone.
+pub(super) const CUSTOMERS: [(&str, &str); 10] = [
     ("acme", "000000000001"),
     ("000000000002", "000000000002"),
     ("000000000003", "000000000003"),
     ("000000000004", "000000000004"),
+    ("900000000005", "900000000005"),
+    ("900000000006", "900000000006"),
+    ("900000000007", "900000000007"),
+    ("900000000008", "900000000008"),
+    ("900000000009", "900000000009"),
+    ("900000000010", "900000000010"),
 ];
+
+/// So many of them AWS knows.
+const KNOWN: usize = 4;
+
+pub(super) fn is_unknown_to_aws(customer: usize) -> bool {
+    customer >= KNOWN
+}
 
 /// Days begin in the middle of a month, and before the end of one.
 const STARTS: [&str; 3] = ["2026-11-18T03:20:00Z", "2026-11-29T20:40:00Z", "2026-11-30T15:10:00Z"];
@@ -59,13 +72,18 @@ impl Plan {
         Self {
             start: STARTS[fastrand::usize(..STARTS.len())].parse().unwrap(),
             length: Duration::from_hours(fastrand::u64(48..56)),
-            customers: fastrand::usize(2..=CUSTOMERS.len()),
+            customers: fastrand::usize(2..=KNOWN),
             missed: if fastrand::bool() { MissedPolicy::RollForward } else { MissedPolicy::Hold },
             zero_records: fastrand::u8(..4) > 0,
             review: Duration::from_hours(REVIEWS[fastrand::usize(..REVIEWS.len())]),
             commits_per_crash: fastrand::u32(40..200),
             calls_per_fault: fastrand::u32(2..12),
         }
+    }
+
+    /// A customer that is used: now and then one that AWS does not know, which may be a slip.
+    pub(super) fn some_customer(&self) -> usize {
+        if chance(16) { invented_customer() } else { fastrand::usize(..self.customers) }
     }
 
     pub(super) fn rules(&self) -> Rules {
@@ -87,12 +105,16 @@ impl Plan {
             events_late_by: events_late_by(BOUNDS.max_age, GRACE),
             missed: self.missed,
             receipts_kept: Duration::from_hours(24 * 400),
-            max_customers: 100,
+            customers: CustomerLimits { most: 100, most_unverified: 100, most_new: 100 },
             max_open_buckets: 10_000,
             max_open_subjects: 10_000,
             max_open_tag_sets: 10_000,
         }
     }
+}
+
+pub(super) fn invented_customer() -> usize {
+    fastrand::usize(KNOWN..CUSTOMERS.len())
 }
 
 fn dimensions() -> Vec<Dimension> {

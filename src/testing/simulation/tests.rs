@@ -9,7 +9,7 @@ use super::{Coverage, Report, Sabotage, run};
 const REGRESSIONS: [u64; 3] = [412, 606, 1419];
 
 /// What a hundred seeds must provoke, or the simulation has gone blind.
-const KINDS: [&str; 83] = [
+const KINDS: [&str; 86] = [
     "a bad record",
     "a carry",
     "a clock in doubt",
@@ -17,6 +17,8 @@ const KINDS: [&str; 83] = [
     "a crash at the start",
     "a crash between a write and its sync",
     "a crash in a call",
+    "a customer is forgotten",
+    "a customer that AWS does not know",
     "a decision that cannot be carried out",
     "a decision to carry",
     "a decision to retry",
@@ -80,6 +82,7 @@ const KINDS: [&str; 83] = [
     "held: refused",
     "held: replaced",
     "held: suspicious",
+    "held: unknown customer",
     "lost after it was processed",
     "lost before it was processed",
     "no subscription for a while",

@@ -274,7 +274,9 @@ async fn every_counter_of_a_product_exists_before_anything_has_happened() {
         "dimension",
         &["requests", "calls", "gb_out"],
     ));
-    for name in ["tallyman_events_late_total", "tallyman_events_untagged_total"] {
+    for name in
+        ["tallyman_events_late_total", "tallyman_events_untagged_total", "tallyman_events_not_billable_total"]
+    {
         expected.push((name.to_owned(), String::new()));
     }
     let is_there = |name: &str, label: &str| {

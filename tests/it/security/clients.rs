@@ -22,7 +22,7 @@ use crate::support::{
     eventually,
 };
 
-const OTHER_PRODUCT: &str = r#"
+pub(super) const OTHER_PRODUCT: &str = r#"
 [[product]]
 code = "prod-other"
 identity = "account"

@@ -2,10 +2,12 @@
 
 mod admin_port;
 mod clients;
+mod customers;
 mod decided;
 mod files;
 mod limits;
 mod logs;
+mod permissions;
 mod producers;
 mod reload;
 mod revoked;

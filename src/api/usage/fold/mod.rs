@@ -50,7 +50,13 @@ pub(super) fn fold(
         hashers,
         earlier: HashMap::default(),
         folded: FoldedRequest {
-            count_request: CountRequest { entries, events: message.events, ..CountRequest::default() },
+            count_request: CountRequest {
+                entries,
+                events: message.events,
+                client: context.permission.map(|permission| permission.client.clone()),
+                vacated: context.customers.vacated(),
+                ..CountRequest::default()
+            },
             entry_of: Vec::with_capacity(message.events),
             ..FoldedRequest::default()
         },

@@ -37,10 +37,7 @@ pub struct ValidationContext<'a> {
 
 impl<'d> ValidationContext<'d> {
     pub(super) fn resolved(&self, names: Names<'_>) -> Result<Resolved<'d>, RejectReason> {
-        let located = locate(self.catalog, names)?;
-        if let Some(permission) = self.permission {
-            permission.check(located.product, names.customer)?;
-        }
+        let located = locate(self.catalog, names, self.permission)?;
         let customer = self.customer(located.product, names.customer)?;
         let since = self.since(&customer);
         Ok(Resolved { located, customer, since, latest: None })
@@ -82,7 +79,8 @@ impl<'d> ValidationContext<'d> {
             ));
         }
         let identity: Identity = Identity::from_key(product.identity, key).map_err(unknown)?;
-        self.customers.check_identity(index, key, &identity).map_err(|taken| unknown(taken.to_string()))?;
+        let taken = self.customers.check_identity(index, key, &identity);
+        taken.map_err(|taken| unknown(taken.told_to(index, self.permission)))?;
         Ok(CustomerRef::New(Arc::new(NewCustomer { key: Arc::from(key), identity })))
     }
 }

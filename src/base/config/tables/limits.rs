@@ -3,10 +3,11 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{About, Section};
+use crate::domain::customer::limits::CustomerLimits;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    pub max_customers: usize,
+    pub customers: CustomerLimits,
     pub max_open_buckets: usize,
     /// Distinct subjects, all open hours together.
     pub max_open_subjects: u64,
@@ -41,6 +42,8 @@ const ABOUT: About = About {
     example: r#"
 [limits]
 max_customers = 100000
+max_unverified_customers = 10000
+max_new_customers_per_hour = 10000
 max_open_buckets = 2000000
 max_open_subjects = 20000000
 max_open_tag_sets = 500000
@@ -59,9 +62,7 @@ keepalive_timeout = "20s"
 pub(super) fn read(root: &mut Section<'_>) -> Limits {
     let mut section = root.section("limits", &ABOUT);
     let limits = Limits {
-        max_customers: section
-            .key("max_customers", "Known customers, all products together")
-            .integer(100_000, 1..=10_000_000),
+        customers: read_customer_limits(&mut section),
         max_open_buckets: section
             .key(
                 "max_open_buckets",
@@ -85,6 +86,33 @@ pub(super) fn read(root: &mut Section<'_>) -> Limits {
     };
     root.put("limits", section);
     limits
+}
+
+fn read_customer_limits(section: &mut Section<'_>) -> CustomerLimits {
+    const MOST: RangeInclusive<usize> = 1..=10_000_000;
+    let most = section
+        .key(
+            "max_customers",
+            "Known customers, all products together. A tenth is kept for customers that are registered: usage alone \
+             names no more than the rest",
+        )
+        .integer(100_000, MOST);
+    let a_tenth = most.div_ceil(10);
+    let most_unverified = section
+        .key(
+            "max_unverified_customers",
+            "Customers that the usage of one `[[grpc.client]]` has named, and of which AWS has accepted nothing yet",
+        )
+        .default_words("a tenth of `max_customers`")
+        .integer(a_tenth, MOST);
+    let most_new = section
+        .key(
+            "max_new_customers_per_hour",
+            "Customers that the usage of one `[[grpc.client]]` may name anew in an hour",
+        )
+        .default_words("a tenth of `max_customers`")
+        .integer(a_tenth, MOST);
+    CustomerLimits { most, most_unverified, most_new }
 }
 
 fn read_connection_limits(section: &mut Section<'_>) -> ConnectionLimits {

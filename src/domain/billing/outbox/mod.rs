@@ -1,20 +1,35 @@
 //! The records that AWS has not accepted yet, in the order in which they must go out.
+//!
+//! One customer that AWS does not know refuses a whole call. So records go out by the standing of their customers, each
+//! in batches of their own: those of customers that AWS has accepted before first, and nobody else can hold them up.
+//!
+//! - `product_queue`: what is due of a product, and what of it one request takes.
+//! - `suspects`: how a refused batch is taken apart.
+//! - `turns`: whose turn it is.
+
+mod product_queue;
+mod suspects;
+mod turns;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
-    batch::{Batch, MAX_RECORDS},
+    answer::Reply,
+    culprit::Culprit,
     record::{Delivery, Record, RecordId},
 };
-use crate::domain::time::{Hour, Timestamp};
+use crate::domain::{
+    customer::standing::Standing,
+    time::{Hour, Timestamp},
+};
+use product_queue::{Place, ProductQueue};
+use suspects::{Suspect, Suspects};
+use turns::Turns;
 
-/// How many due records are looked at for one batch, so that planning stays cheap when few of them fit together.
-const LOOK_AHEAD: usize = 8 * MAX_RECORDS;
-
-/// Pending records with nearest deadline first, and those that back off by when they come back.
+/// Pending records by standing and with nearest deadline first, and those that back off by when they come back.
 ///
 /// No step looks at all of them, nor copies them as a hash table would do when it grows: there may be a million, and
 /// whoever plans has others to serve.
@@ -25,16 +40,9 @@ pub struct Outbox {
     backing_off: BTreeSet<(Timestamp, RecordId)>,
     /// Records that backed off until then, or sooner, are among the due ones.
     promoted: Timestamp,
-    /// Parts of batches that held a bad record.
-    suspects: VecDeque<Suspect>,
-}
-
-/// Part of a batch that AWS refused for some bad record. Its other half waits for the answer: if this half is good,
-/// the other is known to hold the bad record, which saves asking.
-#[derive(Debug)]
-struct Suspect {
-    half: Vec<RecordId>,
-    other_half: Vec<RecordId>,
+    /// Parts of batches that AWS refused for some of their records.
+    suspects: Suspects,
+    turns: Turns,
 }
 
 impl InFlightBatch {
@@ -48,7 +56,9 @@ impl InFlightBatch {
 #[derive(Debug, Default)]
 pub struct InFlightBatch {
     pub entries: Vec<QueuedRecord>,
-    other_half: Vec<RecordId>,
+    standing: Standing,
+    /// The rest of a refused batch, if this is a half of one.
+    rest: Option<(Vec<RecordId>, Culprit)>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +66,8 @@ pub struct QueuedRecord {
     pub record: Arc<Record>,
     pub delivery: Delivery,
     pub deadline: Timestamp,
+    /// That of its customer.
+    pub standing: Standing,
     stage: Stage,
 }
 
@@ -65,17 +77,6 @@ enum Stage {
     Due,
     Suspected,
     InFlight,
-}
-
-#[derive(Debug, Default)]
-struct ProductQueue {
-    /// Until then nothing is sent: AWS refuses the product's set-up, whatever the records.
-    paused_until: Timestamp,
-    due: BTreeSet<(Timestamp, RecordId)>,
-    all: BTreeSet<(Timestamp, RecordId)>,
-    /// Each customer's records, sorted.
-    by_customer: BTreeMap<Arc<str>, Vec<RecordId>>,
-    units: BTreeMap<Arc<str>, u128>,
 }
 
 /// What waits for one product.
@@ -89,28 +90,27 @@ pub struct Unsent {
 }
 
 impl Outbox {
-    /// Takes a record in; of one that is known, only the deadline.
-    pub fn insert(&mut self, record: Arc<Record>, delivery: Delivery, deadline: Timestamp) {
+    /// Takes a record in, with the standing of its customer; of one that is known, only deadline and standing.
+    pub fn insert(
+        &mut self,
+        record: Arc<Record>,
+        delivery: Delivery,
+        deadline: Timestamp,
+        standing: Standing,
+    ) {
         let id = record.id;
-        let queue = self.products.entry(record.product.clone()).or_default();
+        self.set_standing(&record.product, &record.customer, standing);
         if self.entries.contains_key(&id) {
             return self.set_deadline(id, deadline);
         }
-        queue.all.insert((deadline, id));
-        let units = queue.units.entry(record.dimension.clone()).or_default();
-        *units = units.saturating_add(record.amounts.billed);
-        let ids = queue.by_customer.entry(record.customer.clone()).or_default();
-        if let Err(index) = ids.binary_search(&id) {
-            ids.insert(index, id);
-        }
-        let stage = if delivery.next_attempt <= self.promoted {
-            queue.due.insert((deadline, id));
-            Stage::Due
-        } else {
+        let is_due = delivery.next_attempt <= self.promoted;
+        if !is_due {
             self.backing_off.insert((delivery.next_attempt, id));
-            Stage::BackingOff
-        };
-        self.entries.insert(id, QueuedRecord { record, delivery, deadline, stage });
+        }
+        let stage = if is_due { Stage::Due } else { Stage::BackingOff };
+        let entry = QueuedRecord { record, delivery, deadline, standing, stage };
+        self.products.entry(entry.record.product.clone()).or_default().add(&entry);
+        self.entries.insert(id, entry);
     }
 
     pub fn len(&self) -> usize {
@@ -121,24 +121,42 @@ impl Outbox {
         self.entries.is_empty()
     }
 
-    /// Takes the next batch: records of one product, nearest deadline first. They are in flight until each is
-    /// [`remove`](Self::remove)d, [`put_back`](Self::put_back) or [`isolate`](Self::isolate)d, and the batch as a
+    /// Takes the next batch: records of one product and standing, nearest deadline first. They are in flight until each
+    /// is [`remove`](Self::remove)d, [`put_back`](Self::put_back) or [`isolate`](Self::isolate)d, and the batch as a
     /// whole is [`complete`](Self::complete)d.
     pub fn take_batch(&mut self, now: Timestamp) -> Option<InFlightBatch> {
-        self.promote(now);
-        let Suspect { half, other_half } = self
-            .next_suspect(now)
-            .or_else(|| self.plan(now).map(|half| Suspect { half, other_half: Vec::new() }))?;
-        Some(InFlightBatch { entries: half.into_iter().filter_map(|id| self.take(id)).collect(), other_half })
+        let ready = self.ready(now);
+        let standing = self.turns.choose(&ready, self.is_behind(now))?;
+        let (ids, rest) = match self.suspects.pop(standing) {
+            Some(Suspect { half, other_half, culprit }) => (half, Some((other_half, culprit))),
+            None => (self.plan(standing, now), None),
+        };
+        let entries = ids.into_iter().filter_map(|id| self.take(id)).collect();
+        Some(InFlightBatch { entries, standing, rest })
     }
 
     /// Whether [`take_batch`](Self::take_batch) would find anything.
     pub fn has_due(&mut self, now: Timestamp) -> bool {
+        !self.ready(now).is_empty()
+    }
+
+    /// The standings of which something may go out, best first.
+    fn ready(&mut self, now: Timestamp) -> Vec<Standing> {
         self.promote(now);
-        let in_time = |queue: &ProductQueue| {
-            queue.paused_until <= now && queue.due.last().is_some_and(|(deadline, _)| *deadline > now)
-        };
-        !self.suspects.is_empty() || self.products.values().any(in_time)
+        self.release_suspects(now);
+        let has_due = |standing| self.products.values().any(|queue| queue.nearest(standing, now).is_some());
+        let is_ready = |standing: &Standing| self.suspects.has(*standing) || has_due(*standing);
+        Standing::ALL.into_iter().filter(is_ready).collect()
+    }
+
+    /// Whether a record of a customer that AWS knows has waited so long that no other may go before it.
+    fn is_behind(&self, now: Timestamp) -> bool {
+        let suspects = self.suspects.ids(Standing::Verified);
+        let nearest = self.products.values().filter_map(|queue| queue.nearest(Standing::Verified, now));
+        let heads = nearest.map(|(_, id)| id).chain(suspects);
+        heads
+            .filter_map(|id| self.entries.get(&id))
+            .any(|entry| turns::is_late(entry.record.hour, entry.deadline, now))
     }
 
     /// Sends nothing of a product until then: its set-up is at fault, and every call would fail as the last one did.
@@ -150,8 +168,8 @@ impl Outbox {
 
     /// Brings the deadline of a customer's records forward.
     pub fn hasten(&mut self, product: &str, customer: &str, deadline: Timestamp) {
-        let ids = self.products.get(product).and_then(|queue| queue.by_customer.get(customer)).cloned();
-        for id in ids.into_iter().flatten() {
+        let Some(queue) = self.products.get(product) else { return };
+        for id in queue.of_customer(customer).to_vec() {
             if self.entries.get(&id).is_some_and(|entry| entry.deadline > deadline) {
                 self.set_deadline(id, deadline);
             }
@@ -159,13 +177,30 @@ impl Outbox {
     }
 
     fn set_deadline(&mut self, id: RecordId, deadline: Timestamp) {
+        self.change(id, |entry| entry.deadline = deadline);
+    }
+
+    /// AWS's answer, or a registration, has told how a customer stands: its records go out with others of that standing.
+    pub fn set_standing(&mut self, product: &str, customer: &str, standing: Standing) {
+        let ids = self.products.get(product).map_or(&[][..], |queue| queue.of_customer(customer));
+        let first = ids.first().and_then(|id| self.entries.get(id));
+        // All of a customer's stand alike.
+        if first.is_none_or(|entry| entry.standing == standing) {
+            return;
+        }
+        let all = ids.to_vec();
+        for id in all {
+            self.change(id, |entry| entry.standing = standing);
+        }
+    }
+
+    /// Changes what decides about a record's place in its queue.
+    fn change(&mut self, id: RecordId, change: impl FnOnce(&mut QueuedRecord)) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = std::mem::replace(&mut entry.deadline, deadline);
-        let Some(queue) = self.products.get_mut(&entry.record.product) else { return };
-        queue.all.remove(&(before, id));
-        queue.all.insert((deadline, id));
-        if queue.due.remove(&(before, id)) {
-            queue.due.insert((deadline, id));
+        let before = Place::of(entry);
+        change(entry);
+        if let Some(queue) = self.products.get_mut(&entry.record.product) {
+            queue.move_record(before, Place::of(entry));
         }
     }
 
@@ -192,8 +227,13 @@ impl Outbox {
         }
     }
 
-    /// Ends the attempt of a batch that holds a bad record: its halves go out next.
-    pub fn isolate(&mut self, deliveries: Vec<(RecordId, Delivery)>) {
+    /// Ends the attempt of a batch that was refused for some of its records: its halves go out next.
+    pub fn isolate(
+        &mut self,
+        batch: &InFlightBatch,
+        deliveries: Vec<(RecordId, Delivery)>,
+        culprit: Culprit,
+    ) {
         let mut ids = Vec::with_capacity(deliveries.len());
         for (id, delivery) in deliveries {
             if let Some(entry) = self.entries.get_mut(&id) {
@@ -202,26 +242,27 @@ impl Outbox {
                 ids.push(id);
             }
         }
-        self.halve(ids);
+        self.halve(&ids, culprit, batch.standing);
     }
 
-    /// Ends a batch. `was_good` says that AWS took the batch as a whole, whatever it said of its records.
-    pub fn complete(&mut self, batch: InFlightBatch, was_good: bool) {
-        let other_half = batch.other_half;
-        if was_good && other_half.len() > 1 {
-            self.halve(other_half);
-        } else if !other_half.is_empty() {
-            self.suspects.push_back(Suspect { half: other_half, other_half: Vec::new() });
+    /// Ends a batch, by the reply to it as a whole.
+    pub fn complete(&mut self, batch: InFlightBatch, reply: &Reply) {
+        if let Some(queue) = self.products.get_mut(&batch.product()) {
+            queue.learn(batch.standing, reply);
         }
-    }
-
-    fn halve(&mut self, mut half: Vec<RecordId>) {
-        let other_half = half.split_off(half.len() / 2);
-        if half.is_empty() {
-            self.suspects.push_back(Suspect { half: other_half, other_half: half });
+        let Some((rest, culprit)) = batch.rest.filter(|(rest, _)| !rest.is_empty()) else { return };
+        if matches!(reply, Reply::Answered(_)) {
+            // This half was good: so the other one is known to hold what the batch was refused for.
+            self.halve(&rest, culprit, batch.standing);
         } else {
-            self.suspects.push_back(Suspect { half, other_half });
+            self.suspects.push(batch.standing, Suspect { half: rest, other_half: Vec::new(), culprit });
         }
+    }
+
+    fn halve(&mut self, ids: &[RecordId], culprit: Culprit, standing: Standing) {
+        let records = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| &*entry.record);
+        let suspect = Suspect::halved(records.collect(), culprit);
+        self.suspects.push(standing, suspect);
     }
 
     /// Forgets a record that is settled.
@@ -229,12 +270,7 @@ impl Outbox {
         let entry = self.entries.remove(&id)?;
         self.backing_off.remove(&(entry.delivery.next_attempt, id));
         if let Some(queue) = self.products.get_mut(&entry.record.product) {
-            queue.due.remove(&(entry.deadline, id));
-            queue.all.remove(&(entry.deadline, id));
-            queue.forget(&entry.record.customer, id);
-            if let Some(units) = queue.units.get_mut(&entry.record.dimension) {
-                *units = units.saturating_sub(entry.record.amounts.billed);
-            }
+            queue.remove(&entry);
         }
         Some(entry)
     }
@@ -277,75 +313,40 @@ impl Outbox {
     pub fn promote(&mut self, now: Timestamp) {
         while let Some((at, id)) = self.backing_off.first().copied().filter(|(at, _)| *at <= now) {
             self.backing_off.remove(&(at, id));
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.stage = Stage::Due;
-                let queue = self.products.entry(entry.record.product.clone()).or_default();
-                queue.due.insert((entry.deadline, id));
-            }
+            self.change(id, |entry| entry.stage = Stage::Due);
         }
         self.promoted = now;
     }
 
-    fn next_suspect(&mut self, now: Timestamp) -> Option<Suspect> {
-        while let Some(Suspect { mut half, mut other_half }) = self.suspects.pop_front() {
-            let in_time = |id: &RecordId| self.entries.get(id).is_some_and(|entry| entry.deadline > now);
-            half.retain(in_time);
-            other_half.retain(in_time);
-            if half.is_empty() {
-                half = std::mem::take(&mut other_half);
-            }
-            if !half.is_empty() {
-                return Some(Suspect { half, other_half });
+    /// Ends the suspicion of records that are not to go out with the others of their half: their deadline has passed, or
+    /// AWS has told more of their customer since. They are due like any other.
+    fn release_suspects(&mut self, now: Timestamp) {
+        for standing in Standing::ALL {
+            let entries = &self.entries;
+            let stays = |id: &RecordId| {
+                entries.get(id).is_some_and(|entry| entry.deadline > now && entry.standing == standing)
+            };
+            for id in self.suspects.release(standing, stays) {
+                self.change(id, |entry| entry.stage = Stage::Due);
             }
         }
-        None
     }
 
     /// The product with the nearest deadline, and as many of its due records as one request may hold.
-    fn plan(&self, now: Timestamp) -> Option<Vec<RecordId>> {
-        let in_time = (now, RecordId(u64::MAX))..;
-        let nearest = |queue: &ProductQueue| {
-            if queue.paused_until > now { None } else { queue.due.range(in_time.clone()).next().copied() }
-        };
-        let (_, queue) = self
-            .products
-            .values()
-            .filter_map(|queue| nearest(queue).map(|next| (next, queue)))
-            .min_by_key(|(next, _)| *next)?;
-        let mut batch = Batch::default();
-        let mut ids = Vec::with_capacity(MAX_RECORDS);
-        for (_, id) in queue.due.range(in_time).take(LOOK_AHEAD) {
-            if self.entries.get(id).is_some_and(|entry| batch.admit(&entry.record)) {
-                ids.push(*id);
-            }
-            if batch.is_full() {
-                break;
-            }
-        }
-        Some(ids)
+    fn plan(&self, standing: Standing, now: Timestamp) -> Vec<RecordId> {
+        let nearest = |queue: &ProductQueue| queue.nearest(standing, now);
+        let queues = self.products.values().filter_map(|queue| Some((nearest(queue)?, queue)));
+        let next = queues.min_by_key(|(nearest, _)| *nearest);
+        next.map_or_else(Vec::new, |(_, queue)| queue.plan(standing, now, &self.entries))
     }
 
     fn take(&mut self, id: RecordId) -> Option<QueuedRecord> {
-        let entry = self.entries.get_mut(&id)?;
-        entry.stage = Stage::InFlight;
-        if let Some(queue) = self.products.get_mut(&entry.record.product) {
-            queue.due.remove(&(entry.deadline, id));
-        }
-        Some(entry.clone())
-    }
-}
-
-impl ProductQueue {
-    fn forget(&mut self, customer: &str, id: RecordId) {
-        let Some(ids) = self.by_customer.get_mut(customer) else { return };
-        if let Ok(index) = ids.binary_search(&id) {
-            ids.remove(index);
-        }
-        if ids.is_empty() {
-            self.by_customer.remove(customer);
-        }
+        self.change(id, |entry| entry.stage = Stage::InFlight);
+        self.entries.get(&id).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_customers;

@@ -81,6 +81,46 @@ fn a_zero_record_is_claimed_for_every_active_customer_and_dimension() {
     assert!(records.iter().all(|record| record.quantity.is_zero()));
 }
 
+/// The dimensions of the records that a seal makes in the hour to come.
+fn sealed_next(harness: &mut Harness) -> usize {
+    harness.pass(HOUR);
+    let before = harness.state.billing.last_record();
+    harness.seal_all();
+    usize::try_from(harness.state.billing.last_record().0 - before.0).unwrap()
+}
+
+#[test]
+fn no_zero_is_claimed_for_a_customer_that_aws_does_not_know_until_aws_accepts_something_of_it() {
+    let mut harness = harness();
+    put(&mut harness, ACCOUNTS[0], ACCOUNTS[0], false).unwrap();
+    harness.count(requests(&harness, 7));
+    assert_eq!(sealed_next(&mut harness), 4);
+    for record in harness.pending() {
+        harness.hold(&record, HoldReason::UnknownCustomer);
+    }
+    assert_eq!(harness.held().len(), 1, "a zero for someone unknown leaves nothing to decide about");
+    harness.crash();
+    assert_eq!(sealed_next(&mut harness), 0, "it used nothing");
+    harness.count(requests(&harness, 5));
+    assert_eq!(sealed_next(&mut harness), 1, "what it uses is told, and no more");
+    let record = harness.pending().remove(0);
+    harness.accept(&record);
+    harness.crash();
+    assert_eq!(sealed_next(&mut harness), 4);
+}
+
+#[test]
+fn for_a_customer_that_only_usage_has_named_zeros_begin_with_its_first_acceptance() {
+    let mut harness = harness();
+    harness.count(requests(&harness, 7));
+    assert_eq!(sealed_next(&mut harness), 4, "its other dimensions go along");
+    assert_eq!(sealed_next(&mut harness), 0);
+    let record = harness.billing("requests").remove(0);
+    harness.accept(&record);
+    harness.crash();
+    assert_eq!(sealed_next(&mut harness), 4);
+}
+
 #[test]
 fn an_hour_that_makes_no_record_stays_sealed_after_a_crash() {
     let mut harness = harness();

@@ -18,6 +18,7 @@ use crate::{
         },
         customer::{
             identity::{Identity, IdentityMode},
+            standing::{Origin, Verification},
             state::{CustomerState, Subscription},
         },
         destination::AllowedMove,
@@ -132,7 +133,7 @@ proptest! {
     #[test]
     fn customers_round_trip(
         identity in identities(), former: bool, since: Option<i64>, closing: Option<(i64, bool)>, sealed: Option<u32>,
-        not_subscribed: bool,
+        not_subscribed: bool, answered: Option<bool>, named: Option<Option<u8>>,
     ) {
         let subscription = match closing.map(|(noticed, is_closed)| (Timestamp::from_millis(noticed), is_closed)) {
             Some((noticed, true)) => Subscription::Closed { noticed, not_subscribed },
@@ -140,8 +141,16 @@ proptest! {
             None if not_subscribed => Subscription::NotSubscribed,
             None => Subscription::Active,
         };
+        let verification = match answered {
+            Some(true) => Verification::Verified,
+            Some(false) => Verification::Refused,
+            None => Verification::Unverified,
+        };
+        let by = |by: Option<u8>| by.map(|client| format!("client-{client}").into());
+        let origin = named.map_or(Origin::Registered, |named| Origin::SelfNamed { by: by(named) });
         round_trips(&CustomerState {
             former: former.then(|| identity.clone()), sealed_through: sealed.map(Hour::from_index), subscription,
+            verification, origin,
             ..CustomerState::new(identity, since.map(Timestamp::from_millis), Hour::from_index(7))
         });
     }
