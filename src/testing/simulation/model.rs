@@ -267,7 +267,9 @@ impl Model {
             standing = match (latest, standing) {
                 _ if !self.is_certain(series, through) => None,
                 (Some(latest), Some(stood)) if stood.0 > latest.0 => Some(stood),
-                (Some(latest), _) => Some(latest),
+                (Some(latest), Some(_)) => Some(latest),
+                // An unknown one may be later than an event of an earlier hour that came late.
+                (Some(latest), None) => Some(latest).filter(|(time, _)| *time >= through.start().into()),
                 (None, stood) => stood,
             };
         }
