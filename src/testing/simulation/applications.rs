@@ -10,7 +10,7 @@ use tokio::{
 use super::{
     Series,
     model::{Event, Moment, Sending},
-    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, invented_customer, mins},
+    plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, invented_customer, is_unknown_to_aws, mins},
     sharers::Sharer,
     world::World,
 };
@@ -273,13 +273,17 @@ impl Application {
         let dimensions = catalog.products().next().unwrap().1.dimensions.len();
         let customer =
             if self.invents_customers { invented_customer() } else { self.world.plan.some_customer() };
-        let series = Series { customer, dimension: fastrand::usize(..dimensions) };
+        let mut series = Series { customer, dimension: fastrand::usize(..dimensions) };
         let now = self.world.truth.now();
         let age = if chance(8) { mins(1, 400) } else { Duration::from_secs(fastrand::u64(..120)) };
         // No two at the same moment, or which of two levels stands would be open; but many in one millisecond.
         let moment = Timestamp::from_seconds(now.minus(age).seconds());
         let rest = u32::try_from(self.keys % 1_000_000).unwrap();
         let is_level = matches!(series.dimension(catalog).aggregate, Aggregate::Latest { .. });
+        // A level keeps its customer known for as long as an older one may come, and some are to be forgotten.
+        if is_level && is_unknown_to_aws(customer) && customer.is_multiple_of(2) {
+            series.dimension = 0;
+        }
         Event {
             key: self.keys,
             series,

@@ -55,6 +55,8 @@ pub(super) struct World {
     accounts: Mutex<BTreeMap<usize, (u32, bool)>>,
     /// Customers whose start was told.
     dated: Mutex<BTreeSet<usize>>,
+    /// When the machine has slept last.
+    woke: Mutex<Timestamp>,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             closings: Mutex::default(),
             accounts: Mutex::default(),
             dated: Mutex::default(),
+            woke: Mutex::new(Timestamp::MIN),
         }
     }
 
@@ -174,6 +177,11 @@ impl World {
     pub(super) fn suspend(&self, seconds: i64) {
         self.steps.by_seconds(seconds);
         self.true_steps.by_seconds(seconds);
+        *self.woke.lock().unwrap() = self.truth.now();
+    }
+
+    pub(super) fn has_slept_since(&self, moment: Timestamp) -> bool {
+        *self.woke.lock().unwrap() >= moment
     }
 
     pub(super) fn note_start(&self) {
