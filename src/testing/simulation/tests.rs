@@ -100,10 +100,14 @@ const KINDS: [&str; 86] = [
 
 const LAST_LINES: usize = 400;
 
-/// Panics with the seed, what happened, and how to see it again.
+/// Panics with the seed, what happened last, and how to see all of it again.
 fn must_pass(seed: u64, report: Report) -> Coverage {
+    must_pass_or_tell(seed, report, LAST_LINES)
+}
+
+fn must_pass_or_tell(seed: u64, report: Report, last_lines: usize) -> Coverage {
     if let Some(fault) = report.fault {
-        let skipped = report.lines.len().saturating_sub(LAST_LINES);
+        let skipped = report.lines.len().saturating_sub(last_lines);
         let lines = report.lines[skipped..].join("\n");
         panic!("seed {seed} fails; `make sim SEED={seed}` repeats it\n{lines}\n\nseed {seed}: {fault}");
     }
@@ -171,7 +175,7 @@ fn every_sabotage_is_caught() {
 fn more_seeds_bill_exactly() {
     let number = |name: &str| setting(name).map(|text| text.parse::<u64>().unwrap());
     if let Some(seed) = number("TALLYMAN_SIM_SEED") {
-        let coverage = must_pass(seed, run(seed, None));
+        let coverage = must_pass_or_tell(seed, run(seed, None), usize::MAX);
         return eprintln!("seed {seed} passes: {coverage:#?}");
     }
     let (asked, workers) = match number("TALLYMAN_SIM_SEEDS") {
