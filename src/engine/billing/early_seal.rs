@@ -37,11 +37,11 @@ pub struct DoesNotFit {
     dimension: Arc<str>,
 }
 
-/// What earlier hours have left would be billed to the identity that comes.
+/// What earlier hours have left, or what was counted ahead of the time, would be billed to the identity that comes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "usage of `{dimension}` of earlier hours is carried into an hour that would be the new identity's: register it as of a \
-     moment inside the present hour, or once that hour is billed"
+    "usage of `{dimension}` of the present identity counts in an hour that would be the new one's: register it as of a \
+     moment inside the present hour, or once that hour has begun or is billed"
 )]
 pub struct CarriesOver {
     dimension: Arc<str>,
@@ -88,7 +88,8 @@ impl Billing {
     }
 
     /// Checks that an identity that gives way has left nothing in the hours from `first` on: they are the next one's. Less
-    /// than a step does not count.
+    /// than a step does not count. Where the present hour was sealed early, since the customer was closing, what it has
+    /// used since then counts in the next one.
     pub(super) fn check_carries_nothing(
         &self,
         index: CustomerIndex,
@@ -97,11 +98,15 @@ impl Billing {
         counting: &Counting,
     ) -> Result<(), CarriesOver> {
         let Some(product) = self.rules.catalog.product(customer.product) else { return Ok(()) };
+        let present = Hour::containing(now);
+        let is_sealed_early = customer.state.watermark(self.watermarks.of(customer.product)) >= present;
         // A remainder may have gone one hour ahead.
-        for hour in hours(first, Hour::containing(now).next()) {
+        for hour in hours(first, present.next()) {
             for (dimension, bucket) in self.open_buckets(index, customer, hour, counting) {
                 let Some(dimension) = product.dimensions.get(usize::from(dimension.0)) else { continue };
-                if bucket.carried.total() >= dimension.unit.step() {
+                let counts_ahead = is_sealed_early && dimension.aggregate.adds_up();
+                let left = if counts_ahead { bucket.total() } else { bucket.carried.total() };
+                if left >= dimension.unit.step() {
                     return Err(CarriesOver { dimension: dimension.name.clone() });
                 }
             }

@@ -374,6 +374,28 @@ fn a_new_license_of_a_closed_customer_goes_on_after_its_last_hour() {
 }
 
 #[test]
+fn what_was_used_after_a_reopening_is_not_the_next_licenses() {
+    let mut harness = harness();
+    harness.write(|state, txn| {
+        state.billing.close_customer(sample::registration(KEY, OLD, Hour::FIRST).product, KEY, txn.now, txn);
+    });
+    seal_at(&mut harness, "21:36");
+    harness.write(|EngineState { billing, counting }, txn| {
+        let registration = sample::registration(KEY, OLD, Hour::containing(txn.now));
+        billing.put_customer(Registration { reopens: true, ..registration }, counting, txn).unwrap();
+    });
+    uses(&mut harness, REQUESTS, 5);
+    harness.now = at("21:50");
+    let refused = put(&mut harness, NEW, None).unwrap_err();
+    assert!(refused.to_string().contains("`requests`"), "it counts in the next hour: {refused}");
+    harness.now = at("22:01");
+    put(&mut harness, NEW, None).unwrap();
+    uses(&mut harness, REQUESTS, 7);
+    seal_at(&mut harness, "23:10");
+    assert_eq!(records(&harness, "requests")[1..], ["1 22:00 5", "2 22:01 7"]);
+}
+
+#[test]
 fn a_clock_in_doubt_does_not_know_when_a_license_gives_way() {
     let mut harness = harness();
     uses(&mut harness, REQUESTS, 7);
