@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::ledger::{MAX_PAGE, MAX_ROWS_READ, decider, reason};
+use super::request_fields::{MAX_PAGE, MAX_ROWS_READ, decider, reason};
 use crate::{
     api::agent_handle::AgentHandle,
     base::proto::{
@@ -19,10 +19,7 @@ use crate::{
         },
         product::Catalog,
         time::{Hour, Timestamp},
-        usage::{
-            event::{Names, locate},
-            tags::TagSet,
-        },
+        usage::{event::Names, locate::locate, tags::TagSet},
     },
     engine::billing::{AdjustRequest as Wish, Adjusted, record_reader::RecordReader},
     store::StoreError,

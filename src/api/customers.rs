@@ -22,7 +22,10 @@ use crate::{
         },
         product::{Product, ProductIndex},
         time::{Hour, Timestamp},
-        usage::event::{MAX_CUSTOMER_BYTES, is_customer_key, unknown_product},
+        usage::{
+            event::{MAX_CUSTOMER_BYTES, is_customer_key},
+            locate::unknown_product,
+        },
     },
     engine::{
         billing::{PutError, Registration},

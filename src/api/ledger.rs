@@ -6,6 +6,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use tonic::{Request, Response, Status};
 use tracing::{debug, info};
 
+use super::request_fields::{MAX_PAGE, MAX_ROWS_READ, decider, page_size, reason};
 use crate::{
     api::{
         adjustments, agent_handle::AgentHandle, audit, moves, summary::summary, transport::client::Client,
@@ -21,7 +22,6 @@ use crate::{
         billing::record::{
             self as domain, Decided, Decision, DecisionKind, Delivery, Outcome, Record, RecordId, Settled,
         },
-        text::has_unseen,
         time::{Hour, Timestamp},
         usage::tags::TagSet,
     },
@@ -35,12 +35,7 @@ use crate::{
     store::StoreError,
 };
 
-pub(super) const MAX_PAGE: usize = 1000;
 const MAX_DECIDED: usize = 1000;
-const MAX_REASON: usize = 1000;
-const MAX_DECIDER: usize = 200;
-/// Rows that one call looks at before it answers with what it has, and a token to go on.
-pub(super) const MAX_ROWS_READ: usize = 50_000;
 
 pub(crate) struct Ledger {
     agent: AgentHandle,
@@ -185,35 +180,6 @@ fn parse_decision(
     }
     let (reason, by) = (reason(&request.reason)?, decider(&request.decided_by)?);
     Ok((ids, Decision { kind, reason, by, client, at: now }))
-}
-
-/// A person's reason.
-pub(super) fn reason(given: &str) -> Result<Arc<str>, Status> {
-    text("reason", given, MAX_REASON)
-}
-
-/// The name of who decides.
-pub(super) fn decider(given: &str) -> Result<Arc<str>, Status> {
-    let by = text("decided_by", given, MAX_DECIDER)?;
-    if has_unseen(&by) {
-        return Err(Status::invalid_argument("decided_by must be a name whose characters are all seen"));
-    }
-    Ok(by)
-}
-
-pub(super) fn text(field: &str, text: &str, longest: usize) -> Result<Arc<str>, Status> {
-    if (1..=longest).contains(&text.len()) && !text.trim().is_empty() {
-        Ok(text.into())
-    } else {
-        Err(Status::invalid_argument(format!("{field} must be 1 to {longest} bytes")))
-    }
-}
-
-fn page_size(asked: u32) -> usize {
-    match asked as usize {
-        0 => MAX_PAGE,
-        size => size.min(MAX_PAGE),
-    }
 }
 
 fn page_start(token: &str) -> Result<RecordId, Status> {

@@ -9,6 +9,7 @@ mod errors;
 pub(crate) mod ledger;
 pub(crate) mod moves;
 pub(crate) mod not_billable;
+mod request_fields;
 pub(crate) mod review;
 pub(crate) mod server;
 pub(crate) mod summary;

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{
     agent_handle::AgentHandle,
-    ledger::{decider, reason, text},
+    request_fields::{decider, reason, text},
     transport::client::Client,
 };
 use crate::{

@@ -10,6 +10,7 @@ mod architecture;
 mod audit;
 mod bench;
 mod browser;
+mod circles;
 mod client;
 mod client_alone;
 mod clock;

@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use super::state::CustomerState;
-
 /// What AWS's answers have told of a customer's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
@@ -44,38 +42,14 @@ pub enum Standing {
 
 impl Standing {
     pub const ALL: [Self; 4] = [Self::Verified, Self::Registered, Self::SelfNamed, Self::Refused];
-}
 
-impl CustomerState {
-    pub fn standing(&self) -> Standing {
-        match (self.verification, &self.origin) {
-            (Verification::Verified, _) => Standing::Verified,
-            (Verification::Refused, _) => Standing::Refused,
-            (Verification::Unverified, Origin::Registered) => Standing::Registered,
-            (Verification::Unverified, Origin::SelfNamed { .. }) => Standing::SelfNamed,
+    pub(super) const fn of(verification: Verification, origin: &Origin) -> Self {
+        match (verification, origin) {
+            (Verification::Verified, _) => Self::Verified,
+            (Verification::Refused, _) => Self::Refused,
+            (Verification::Unverified, Origin::Registered) => Self::Registered,
+            (Verification::Unverified, Origin::SelfNamed { .. }) => Self::SelfNamed,
         }
-    }
-
-    /// The client whose usage has named the customer, if AWS has accepted nothing of it yet.
-    pub fn named_by(&self) -> Option<&Arc<str>> {
-        match &self.origin {
-            Origin::SelfNamed { by } => by.as_ref(),
-            Origin::Registered => None,
-        }
-    }
-
-    pub const fn is_self_named(&self) -> bool {
-        matches!(self.origin, Origin::SelfNamed { .. })
-    }
-
-    /// Whether nothing is lost when the customer is forgotten, as far as its state tells: usage has named it, AWS has
-    /// not accepted it or does not know it any more, and no notice or early seal must be remembered.
-    pub fn may_be_forgotten(&self) -> bool {
-        self.is_self_named()
-            && self.verification != Verification::Verified
-            && self.former.is_none()
-            && self.sealed_through.is_none()
-            && self.subscription.noticed().is_none()
     }
 }
 
@@ -83,7 +57,10 @@ impl CustomerState {
 mod tests {
     use super::*;
     use crate::domain::{
-        customer::{identity::Identity, state::Subscription},
+        customer::{
+            identity::Identity,
+            state::{CustomerState, Subscription},
+        },
         time::{Hour, Timestamp},
     };
 

@@ -137,6 +137,32 @@ impl CustomerState {
         }
     }
 
+    pub fn standing(&self) -> Standing {
+        Standing::of(self.verification, &self.origin)
+    }
+
+    /// The client whose usage has named the customer, if AWS has accepted nothing of it yet.
+    pub fn named_by(&self) -> Option<&Arc<str>> {
+        match &self.origin {
+            Origin::SelfNamed { by } => by.as_ref(),
+            Origin::Registered => None,
+        }
+    }
+
+    pub const fn is_self_named(&self) -> bool {
+        matches!(self.origin, Origin::SelfNamed { .. })
+    }
+
+    /// Whether nothing is lost when the customer is forgotten, as far as its state tells: usage has named it, AWS has
+    /// not accepted it or does not know it any more, and no notice or early seal must be remembered.
+    pub fn may_be_forgotten(&self) -> bool {
+        self.is_self_named()
+            && self.verification != Verification::Verified
+            && self.former.is_none()
+            && self.sealed_through.is_none()
+            && self.subscription.noticed().is_none()
+    }
+
     /// The end of a closing customer's last hour: AWS accepts nothing after it.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.subscription.noticed().map(|noticed| noticed.plus(LAST_HOUR))

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         billing::schedule::{OpenFor, seals_at},
         customer::transition::CustomerEvent,
-        product::{Product, ProductIndex},
+        product::Product,
         time::{Hour, Timestamp},
     },
     engine::{
@@ -30,7 +30,7 @@ use crate::{
 use super::{
     Billing,
     customer_hour::CustomerHour,
-    seal_scope::{Scope, SealCursor},
+    seal_scope::{ProductsInOrder, Scope, SealCursor},
     seal_step::{SealProgress, SealStep},
 };
 
@@ -237,9 +237,6 @@ impl Billing {
         Ok(())
     }
 }
-
-/// Products in the order of their codes.
-pub(super) type ProductsInOrder<'a> = Vec<(ProductIndex, &'a Product)>;
 
 /// All customers of some products in the order of product code and key, those after `done`.
 fn customers_after<'a>(

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     domain::{
         billing::schedule::first_watermark,
-        product::{Catalog, ProductIndex},
+        product::{Catalog, Product, ProductIndex},
         time::{Hour, Timestamp},
     },
     engine::watermark::Watermarks,
@@ -18,7 +18,10 @@ use crate::{
     },
 };
 
-use super::{Billing, seal::ProductsInOrder, seal_step::SealStep};
+use super::{Billing, seal_step::SealStep};
+
+/// Products in the order of their codes.
+pub(super) type ProductsInOrder<'a> = Vec<(ProductIndex, &'a Product)>;
 
 /// The products whose hours are sealed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

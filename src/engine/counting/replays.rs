@@ -9,7 +9,10 @@ use crate::{
     domain::{
         billing::record::MissedPolicy,
         time::Timestamp,
-        usage::event::{self, Measured, Names, RejectReason, TimeBounds, locate, measure},
+        usage::{
+            event::{self, Measured, Names, RejectReason, TimeBounds, measure},
+            locate::locate,
+        },
     },
     engine::rules::Rules,
     testing::{harness::Harness, sample},

@@ -11,14 +11,16 @@ use super::{
     Series,
     model::{Event, Moment, Sending},
     plan::{BOUNDS, CUSTOMERS, PRODUCT, chance, invented_customer, is_unknown_to_aws, mins},
-    sharers::Sharer,
     world::World,
 };
 use crate::{
     domain::{
         product::{Aggregate, DimensionIndex},
         time::{Timestamp, UnixNanos},
-        usage::event::{self, Measured, Names, RejectReason, locate, measure},
+        usage::{
+            event::{self, Measured, Names, RejectReason, measure},
+            locate::locate,
+        },
     },
     engine::{
         committer::{CommitError, Committer},
@@ -42,20 +44,11 @@ pub(super) const MOST_IN_FLIGHT: usize = 8;
 const LONGEST_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn start(world: &Arc<World>, people: &mut JoinSet<()>) {
-    let app = |number: u64, invents| Application {
-        world: world.clone(),
-        keys: number << 32,
-        invents_customers: invents,
-        failures: 0,
-    };
     for number in 0..2 {
-        people.spawn(app(number, false).send_with_ids());
+        people.spawn(Application::new(world, number).send_with_ids());
     }
-    people.spawn(app(2, true).send_with_ids());
-    people.spawn(app(9, false).stream());
-    for number in 10..12 {
-        people.spawn(Sharer::new(app(number, false)).work());
-    }
+    people.spawn(Application { invents_customers: true, ..Application::new(world, 2) }.send_with_ids());
+    people.spawn(Application::new(world, 9).stream());
 }
 
 pub(super) struct Application {
@@ -73,6 +66,10 @@ pub(super) struct Message {
 }
 
 impl Application {
+    pub(super) fn new(world: &Arc<World>, number: u64) -> Self {
+        Self { world: world.clone(), keys: number << 32, invents_customers: false, failures: 0 }
+    }
+
     /// Each event has an id, so that it may be sent as often as need be.
     async fn send_with_ids(mut self) {
         let mut queue: Vec<Event> = Vec::new();

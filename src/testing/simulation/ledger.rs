@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Series, plan::CUSTOMERS, world::World};
+use super::{Series, plan::CUSTOMERS};
 use crate::{
     domain::{
         billing::{
@@ -157,10 +157,10 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// What is open of each customer and dimension that adds up.
-    pub(super) fn open(&self, world: &World) -> Vec<(Series, u128)> {
+    pub(super) fn open(&self, catalog: &Catalog) -> Vec<(Series, u128)> {
         let mut open: BTreeMap<Series, u128> = BTreeMap::new();
         for ((series, _), amount) in &self.open {
-            if series.dimension(world.catalog()).aggregate.adds_up() {
+            if series.dimension(catalog).aggregate.adds_up() {
                 *open.entry(*series).or_default() += amount;
             }
         }

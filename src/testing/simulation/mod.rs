@@ -71,6 +71,7 @@ fn run(seed: u64, broken_by: Option<Sabotage>) -> Report {
         let world = Arc::new(World::new(Plan::draw()));
         let mut people = JoinSet::new();
         applications::start(&world, &mut people);
+        sharers::start(&world, &mut people);
         people.spawn(operator::work(world.clone()));
         host::run(&world).await;
         people.shutdown().await;

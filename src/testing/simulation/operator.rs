@@ -193,7 +193,7 @@ async fn decide(world: &World) {
 
 /// Lowers something that is open, and asks until that is answered: under one id it counts once.
 async fn adjust(world: &World) {
-    let open = world.ledger().open(world);
+    let open = world.ledger().open(world.catalog());
     if open.is_empty() {
         return;
     }

@@ -5,10 +5,13 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use tokio::task::JoinSet;
+
 use super::{
     applications::{Application, MOST_IN_FLIGHT, Message},
     model::Event,
     plan::chance,
+    world::World,
 };
 use crate::engine::{
     committer::{CommitError, Committer},
@@ -22,7 +25,13 @@ use crate::engine::{
 /// The producer of both.
 const PRODUCER: &str = "shared";
 
-pub(super) struct Sharer {
+pub(super) fn start(world: &Arc<World>, people: &mut JoinSet<()>) {
+    for number in 10..12 {
+        people.spawn(Sharer::new(Application::new(world, number)).work());
+    }
+}
+
+struct Sharer {
     app: Application,
     /// For as long as the agent takes what is sent on it.
     stream: Option<Arc<ProducerStream>>,
@@ -45,11 +54,11 @@ enum End {
 }
 
 impl Sharer {
-    pub(super) fn new(app: Application) -> Self {
+    fn new(app: Application) -> Self {
         Self { app, stream: None, queue: VecDeque::new(), sent: VecDeque::new(), last: 0 }
     }
 
-    pub(super) async fn work(mut self) {
+    async fn work(mut self) {
         loop {
             self.app.pause(self.sent.is_empty() && self.queue.is_empty()).await;
             if !self.app.world.is_calm() {

@@ -24,7 +24,8 @@ use crate::{
         time::{Hour, Timestamp, UnixNanos},
         usage::{
             bucket::Usage,
-            event::{Event, Located, Measured, measure},
+            event::{Event, Measured, measure},
+            locate::Located,
         },
     },
     engine::counting::request::{CountRequest, CustomerRef, Identified, Split, UsageEntry},

@@ -12,7 +12,10 @@ use crate::{
         permission::Permission,
         product::{Catalog, ProductIndex},
         time::Timestamp,
-        usage::event::{Measured, Names, RejectReason, TimeRange, locate},
+        usage::{
+            event::{Measured, Names, RejectReason, TimeRange},
+            locate::locate,
+        },
     },
     engine::{
         counting::request::{CustomerRef, NewCustomer},
