@@ -226,7 +226,8 @@ impl Application {
         let stream = ProducerStream::new(Some("other".into()), PRODUCER.into());
         let Ok(durable) = committer.open_stream(stream.clone()).await else { return };
         let position = StreamPosition { stream, sequence: durable + 1, digest: fastrand::u64(..) };
-        let request = CountRequest { position: Some(position), ..CountRequest::default() };
+        let vacated = committer.customers().read().vacated();
+        let request = CountRequest { position: Some(position), vacated, ..CountRequest::default() };
         let Ok(ticket) = committer.count_patiently(request).await else { return };
         match ticket.answer().await {
             Ok(_) => self.world.trace.saw("two clients with one producer's name"),
