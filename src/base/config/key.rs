@@ -6,7 +6,7 @@ use std::{
 
 use toml::Value;
 
-use super::{described::KeyEntry, overrides::variable, section::Section};
+use super::{overrides::variable, reference_entries::KeyEntry, section::Section};
 
 #[derive(Debug)]
 #[must_use = "a key takes effect when its value is read"]

@@ -1,12 +1,12 @@
 //! The configuration, which is parsed once, names every fault, and is valid from then on.
 
-mod described;
 mod key;
 mod listen;
 mod overrides;
 mod parse;
 mod reading;
 mod reference;
+mod reference_entries;
 mod section;
 mod tables;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    described::{KeyEntry, TableEntry, Tables},
     overrides::variable,
+    reference_entries::{KeyEntry, TableEntry, Tables},
 };
 
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use toml::Table;
 
-use super::{described::Tables, reading::Reading, tables};
+use super::{reading::Reading, reference_entries::Tables, tables};
 
 /// The reference of the configuration, as Markdown.
 pub(crate) fn reference() -> String {
@@ -39,7 +39,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{
-        super::described::{KeyEntry, TableEntry, name},
+        super::reference_entries::{KeyEntry, TableEntry, name},
         *,
     };
 

@@ -3,8 +3,8 @@
 use toml::{Table, Value};
 
 use super::{
-    described::{About, TableEntry},
     reading::Reading,
+    reference_entries::{About, TableEntry},
 };
 
 #[derive(Debug)]

@@ -34,7 +34,7 @@ pub struct SealContext {
     pub claims_zero: bool,
     /// The customer's last one: what is left below a step has no later hour to go to.
     pub is_last: bool,
-    /// How long after its time an event may still come ([`events_late_by`]).
+    /// How long after its time an event may still come (`events_late_by`).
     pub late_by: Duration,
 }
 

@@ -25,7 +25,7 @@ pub struct CustomerState {
     pub former: Option<Identity>,
     /// When the subscription began, where known.
     pub since: Option<Timestamp>,
-    /// `since` is only the moment at which this identity replaced another ([`Start::by_arrival`]).
+    /// `since` is only the moment at which this identity replaced another (`Start::by_arrival`).
     pub by_arrival: bool,
     /// Identities that gave way to another of their kind, in order, until their last hours are sealed.
     pub replaced: Vec<Replaced>,

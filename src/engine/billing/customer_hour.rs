@@ -28,7 +28,7 @@ use crate::{
     store::{Encoded, StoreError, key::SeriesKey},
 };
 
-use super::{Billing, seal_step::SealStep};
+use super::{Billing, seal_budget::SealStep};
 
 /// An hour of a customer on its way from open to sealed.
 pub(super) struct CustomerHour<'a> {

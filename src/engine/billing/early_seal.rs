@@ -24,7 +24,7 @@ use crate::{
 use super::{
     Billing,
     customer_hour::{CustomerHour, Part},
-    seal_step::SealStep,
+    seal_budget::SealStep,
 };
 
 /// The rest would be billed to the identity that comes.

@@ -30,8 +30,8 @@ use crate::{
 use super::{
     Billing,
     customer_hour::CustomerHour,
+    seal_budget::{SealProgress, SealStep},
     seal_scope::{ProductsInOrder, Scope, SealCursor},
-    seal_step::{SealProgress, SealStep},
 };
 
 /// How many customers one step looks at, be there anything to seal of them or not.

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::{Billing, seal_step::SealStep};
+use super::{Billing, seal_budget::SealStep};
 
 /// Products in the order of their codes.
 pub(super) type ProductsInOrder<'a> = Vec<(ProductIndex, &'a Product)>;

@@ -11,7 +11,7 @@ mod open_buckets;
 mod paged_vec;
 pub(crate) mod producers;
 #[cfg(test)]
-mod replays;
+mod replay_tests;
 pub(crate) mod request;
 pub(crate) mod series;
 pub(crate) mod streams;

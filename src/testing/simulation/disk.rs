@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
-    invariants::{check_invariants, check_tally},
     ledger,
     plan::chance,
+    store_checks::{check_invariants, check_tally},
     world::World,
 };
 use crate::{

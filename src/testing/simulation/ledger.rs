@@ -1,4 +1,4 @@
-//! What is on disk, followed from commit to commit. `ledger_checks` holds it against the model and AWS's truth.
+//! What is on disk, followed from commit to commit. `commit_checks` holds it against the model and AWS's truth.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

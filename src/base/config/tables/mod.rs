@@ -3,13 +3,13 @@
 mod admin;
 mod agent;
 mod client;
-mod connection;
 mod customer;
 mod dimension;
 mod grpc;
 mod hour;
 mod limits;
 mod product;
+mod product_connection;
 mod retention;
 mod submission;
 mod telemetry;
@@ -19,18 +19,18 @@ use std::sync::Arc;
 
 use toml::Table;
 
-use super::{Config, described::About, reading::Reading, section::Section};
+use super::{Config, reading::Reading, reference_entries::About, section::Section};
 
 pub(super) use telemetry::check_build;
 
 pub(crate) use admin::Admin;
 pub(crate) use agent::Agent;
 pub(crate) use client::Proof;
-pub(crate) use connection::{Connection, Quota};
 pub(crate) use customer::ConfiguredCustomer;
 pub(crate) use grpc::Grpc;
 pub(crate) use hour::HourRules;
 pub(crate) use limits::{ConnectionLimits, Limits};
+pub(crate) use product_connection::{Connection, Quota};
 pub(crate) use retention::Retention;
 pub(crate) use submission::Submission;
 pub(crate) use telemetry::Telemetry;

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     About, Section,
-    connection::{self, Connection},
     customer::{self, ConfiguredCustomer},
     dimension,
+    product_connection::{self, Connection},
 };
 use crate::domain::{
     customer::identity::IdentityMode,
@@ -47,7 +47,7 @@ pub(super) fn read_all(root: &mut Section<'_>) -> Products {
         if !codes.insert(product.code.clone()) {
             section.fault("code", &format!("`{}` is there twice", product.code));
         }
-        connections.push(connection::read(section));
+        connections.push(product_connection::read(section));
         customers.extend(customer::read_all(section, ProductIndex(index), product.identity));
         products.push(product);
     }
