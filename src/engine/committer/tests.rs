@@ -157,11 +157,10 @@ async fn what_was_asked_is_announced_although_the_one_who_asked_has_gone() {
     let Setup { committer, .. } = start(MemoryStore::default());
     committer.count(usage(7)).await.unwrap().answer().await.unwrap();
     let mut events = committer.events();
+    // Nearly always gone before the answer; the writer has a thread of its own.
     tokio::select! {
         biased;
-        _ = committer.close_customer(ProductIndex(0), "123456789012".into(), Clock::SYSTEM.now()) => {
-            panic!("answered before anything was written")
-        }
+        _ = committer.close_customer(ProductIndex(0), "123456789012".into(), Clock::SYSTEM.now()) => {}
         () = std::future::ready(()) => {}
     }
     let told = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
