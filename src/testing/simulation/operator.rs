@@ -105,7 +105,9 @@ async fn replace(world: &World) {
         world.accounts().insert(customer, (number, false));
         return;
     }
-    world.model().note_account(customer, number + 1, Hour::containing(world.best_now()));
+    // The agent's clock may lag behind the moment that it was told.
+    let from = Hour::containing(world.best_now().max(since.unwrap_or(Timestamp::MIN)));
+    world.model().note_account(customer, number + 1, from);
     world.accounts().insert(customer, (number + 1, false));
 }
 
