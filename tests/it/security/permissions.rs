@@ -10,10 +10,10 @@ use prost::{
 use prost_types::FileDescriptorSet;
 use tallyman::internals::DESCRIPTORS;
 use tallyman_client::proto::{
-    AllowMoveRequest, AuditRequest, CloseCustomerRequest, Customer, DecideHeldRequest, GetCustomerRequest,
-    GetSummaryRequest, ListCustomersRequest, ListHeldRequest, ListMovesRequest, ListRecordsRequest,
-    PutCustomerRequest, RecordRequest, RecordResponse, RecordStreamRequest, RecordStreamResponse, Rejection,
-    UsageEvent, rejection::Reason,
+    AdjustRequest, AllowMoveRequest, AuditRequest, CloseCustomerRequest, Customer, DecideHeldRequest,
+    GetCustomerRequest, GetSummaryRequest, ListAdjustmentsRequest, ListCustomersRequest, ListHeldRequest,
+    ListMovesRequest, ListRecordsRequest, PutCustomerRequest, RecordRequest, RecordResponse,
+    RecordStreamRequest, RecordStreamResponse, Rejection, UsageEvent, rejection::Reason,
 };
 use tokio_stream::iter;
 use tonic::{
@@ -33,7 +33,7 @@ use crate::support::{
 /// `yes`: for all customers. `own`: for those that the client is bound to, and no other. `-`: not at all. The calls are about
 /// customers of one product; a client of another product sees a list, which has the customers of its own alone (`clients`).
 /// No client is without a role: the configuration refuses it.
-const TABLE: [&str; 14] = [
+const TABLE: [&str; 16] = [
     "                              | meter | customers | read | decide | bound meter | bound customers | other product | all roles | no clients",
     "UsageService/Record           | yes   | -         | -    | -      | own         | -               | -             | yes       | yes",
     "UsageService/RecordStream     | yes   | -         | -    | -      | own         | -               | -             | yes       | yes",
@@ -45,6 +45,8 @@ const TABLE: [&str; 14] = [
     "LedgerService/ListRecords     | -     | -         | yes  | -      | -           | -               | -             | yes       | yes",
     "LedgerService/ListHeld        | -     | -         | yes  | -      | -           | -               | -             | yes       | yes",
     "LedgerService/DecideHeld      | -     | -         | -    | yes    | -           | -               | -             | yes       | yes",
+    "LedgerService/Adjust          | -     | -         | -    | yes    | -           | -               | -             | yes       | yes",
+    "LedgerService/ListAdjustments | -     | -         | yes  | -      | -           | -               | -             | yes       | yes",
     "LedgerService/Audit           | -     | -         | yes  | -      | -           | -               | -             | yes       | yes",
     "LedgerService/AllowMove       | -     | -         | -    | yes    | -           | -               | -             | yes       | yes",
     "LedgerService/ListMoves       | -     | -         | yes  | -      | -           | -               | -             | yes       | yes",
@@ -106,6 +108,8 @@ fn message(call: &str, customer: &str) -> Vec<u8> {
         "LedgerService/ListRecords" => ListRecordsRequest::default().encode_to_vec(),
         "LedgerService/ListHeld" => ListHeldRequest::default().encode_to_vec(),
         "LedgerService/DecideHeld" => DecideHeldRequest::default().encode_to_vec(),
+        "LedgerService/Adjust" => AdjustRequest::default().encode_to_vec(),
+        "LedgerService/ListAdjustments" => ListAdjustmentsRequest::default().encode_to_vec(),
         "LedgerService/Audit" => AuditRequest::default().encode_to_vec(),
         "LedgerService/AllowMove" => AllowMoveRequest::default().encode_to_vec(),
         "LedgerService/ListMoves" => ListMovesRequest::default().encode_to_vec(),
