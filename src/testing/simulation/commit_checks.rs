@@ -78,7 +78,9 @@ impl Ledger {
                     touched.insert(self.put_record(settled.record, place, settled.attempts, world));
                 }
                 Row::Sealing(product, state) => {
-                    if product.is_some() != world.plan.review.is_zero() {
+                    // With a review the product goes along with the others until they first go on without it.
+                    self.is_on_its_own |= product.is_some();
+                    if product.is_some() == self.is_on_its_own {
                         sealing = Some(state);
                     }
                 }

@@ -143,6 +143,8 @@ pub(super) struct Ledger {
     pub(super) levels: BTreeMap<Series, u128>,
     pub(super) sealed: BTreeSet<(Series, Hour)>,
     pub(super) watermark: Hour,
+    /// Whether the product has a watermark of its own.
+    pub(super) is_on_its_own: bool,
     /// What persons have taken from each hour's own usage, and in all.
     pub(super) lowered: HashMap<(Series, Hour), u128>,
     pub(super) adjusted: BTreeMap<Series, u128>,
