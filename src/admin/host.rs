@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_a_stranger_could_own_must_be_configured() {
+    fn a_name_that_anyone_could_register_must_be_configured() {
         let hosts = BTreeSet::from(["ops.example.com".to_owned()]);
         let meant = [
             "127.0.0.1:7451",

@@ -118,7 +118,7 @@ fn folder(summary: &Summary) -> String {
     format!("{}{is_new}", summary.data_dir)
 }
 
-/// As the agent's own log tells it.
+/// Shows where the records go, in the words of the agent's log.
 fn endpoint(product: &ProductSummary) -> String {
     let ProductSummary { endpoint_url, region, bills_nothing, .. } = product.clone();
     Endpoint { url: endpoint_url, region, may_bill: !bills_nothing }.to_string()

@@ -153,7 +153,7 @@ async fn a_person_decides_on_the_running_agent_before_the_change() {
     let agent = home.start().await;
     let order = ["allow", "prod", "--to", RIGHT, "--reason", "moved", "--by", "ann", "--address", &home.grpc];
     moves(&order);
-    // In order, so that no other call is without an answer.
+    // The agent stops in order, so that no further call is left without an answer.
     ends(agent).await;
     mended.go_to(RIGHT);
     let agent = home.start().await;

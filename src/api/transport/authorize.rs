@@ -87,7 +87,7 @@ impl AuthLayer {
     }
 }
 
-/// Lets a call pass that needs no authentication. It keeps nothing of what a stranger may have made large.
+/// Lets a call pass that needs no authentication. It keeps nothing of what an unauthenticated client may have made large.
 fn admit_public(
     path: &'static str,
     request: &mut Request<Body>,
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_public_calls_are_under_way_on_a_strangers_connection_and_keep_nothing_of_it() {
+    fn eight_public_calls_are_under_way_on_an_unauthorized_connection_and_keep_nothing_of_it() {
         let (layer, calls) = (layer(), ServedCalls::default());
         let ask = || {
             let uri = format!("/grpc.health.v1.Health/Check?{}", "x".repeat(10_000));

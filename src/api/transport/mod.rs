@@ -10,7 +10,7 @@
 //!             connection_limit
 //! ```
 //!
-//! A connection is a stranger's until a call on it is authorized: `traffic` says how much it may send until then.
+//! `traffic` says how much a connection may send before a call on it is authorized.
 //!
 //! `credentials` reloads its files while the agent runs. What is revoked by a change (`peer_certs`, `revocation`) ends
 //! the connections and streams that it has let in. This room names no service: `api::server` puts them behind it.

@@ -1,6 +1,6 @@
 //! What passes over a connection, and how much of it may, by its frames.
 //!
-//! Until a call on it is authorized, a connection is a stranger's. It gets little:
+//! A connection on which no call was authorized yet gets little:
 //!
 //! - A new call passes when at most [`MAX_BACKLOG`] calls are between their beginning and a service, or answered and
 //!   not taken, and not more often than [`UNPROVEN_CALLS`] says. Others are left unread, since a client with
@@ -52,7 +52,7 @@ pub(super) struct Traffic {
     deadline: TakeDeadline,
 }
 
-/// Holds back what a stranger sends.
+/// Holds back what a connection sends before a call on it is authorized.
 struct Gate {
     calls: Allowance,
     /// The frame whose header was read and whose payload may not be yet.
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_has_eight_calls_between_its_socket_and_the_services() {
+    async fn an_unauthorized_connection_has_eight_calls_between_its_socket_and_the_services() {
         let mut peers = Peers::new();
         let passed = (0..100).take_while(|_| peers.call()).count();
         assert_eq!(passed, 8);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_strangers_body_passes_once_a_service_has_the_call() {
+    async fn the_body_of_an_unauthorized_call_passes_once_a_service_has_it() {
         let mut peers = Peers::new();
         assert!(peers.call() && !peers.send(DATA, 1));
         let _call = peers.served.begin();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stranger_makes_32_calls_at_once_and_ten_a_second() {
+    async fn an_unauthorized_connection_makes_32_calls_at_once_and_ten_a_second() {
         let (mut peers, mut calls, began) = (Peers::new(), 0, Instant::now());
         while began.elapsed() < Duration::from_secs(10) {
             let stream = peers.next_stream;
@@ -412,7 +412,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_a_stranger_sends_it_has_few_calls_that_no_service_has(
+        fn whatever_an_unauthorized_connection_sends_it_has_few_calls_that_no_service_has(
             bytes in proptest::collection::vec(0_u8..12, 0..4000), answers in proptest::collection::vec(0_u8..12, 0..400)
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_house_makes_room_for_a_newcomer_and_first_of_those_that_ask_nothing() {
+    async fn when_all_connections_are_taken_a_new_one_gets_the_place_of_an_idle_one_first() {
         let (address, ..) = start(LIMITS).await;
         let (first, second, mut silent) = (begin(address).await, begin(address).await, Vec::new());
         for _ in 0..20 {

@@ -120,7 +120,7 @@ impl Tagged {
         let mut rest = Self::default();
         for (tags, amount) in self.iter() {
             let left = amount.saturating_sub(other.get(tags).unwrap_or_default());
-            // What is fewer than what had room has room.
+            // There is room, since these tag sets had room in `self`.
             if left > 0 {
                 rest.add(tags, left);
             }

@@ -26,7 +26,7 @@ const CUSTOMER: &str = "000000000001";
 struct Agent {
     harness: Harness,
     truth: Timestamp,
-    /// By how many seconds the clock is ahead.
+    /// The seconds by which the clock is ahead of the truth.
     skew: i64,
 }
 

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_level_that_nobody_told_is_older_than_any() {
-        // In milliseconds it was the beginning of time.
+        // The row tells the earliest moment in milliseconds, as older versions wrote it.
         let old = b"\x01\x0a\x00\x20\x02\x28\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01";
         assert_eq!(level(old), (UnixNanos::MIN, 0));
     }

@@ -231,7 +231,7 @@ impl Ledger {
     fn check_sum(&self, series: Series, is_there: IsThere, world: &World) {
         let placed = self.placed.get(&series).copied().unwrap_or_default();
         let place = series.place(world.catalog());
-        // What a person has taken away is written off.
+        // An adjustment writes off what it takes.
         let adjusted = self.adjusted.get(&series).copied().unwrap_or_default();
         let placed = placed + adjusted;
         let (told_lowered, unanswered) = world.model().lowered(series);

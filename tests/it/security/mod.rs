@@ -12,7 +12,7 @@ mod producers;
 mod reload;
 mod revoked;
 mod sbom;
-mod strangers;
+mod unauthenticated;
 
 use std::{fs, path::Path};
 

@@ -134,7 +134,7 @@ impl ProductQueue {
         self.due.get(&standing).into_iter().flat_map(move |due| due.range(in_time.clone()).copied())
     }
 
-    /// As many due records as one request may hold.
+    /// Picks as many due records as one call to AWS may hold.
     pub(super) fn plan(
         &self,
         standing: Standing,

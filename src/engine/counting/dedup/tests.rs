@@ -73,7 +73,7 @@ impl Harness {
     }
 }
 
-/// As uniform as a keyed hash.
+/// Returns a number that is spread as evenly as a keyed hash.
 fn hash(id: u64) -> u128 {
     fastrand::Rng::with_seed(id).u128(..)
 }

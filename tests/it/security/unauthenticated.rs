@@ -36,7 +36,7 @@ async fn closed(home: &Home, reason: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_take_up_little_memory_and_hold_up_nobody() {
+async fn unauthenticated_connections_take_up_little_memory_and_hold_up_nobody() {
     const CONNECTIONS: u64 = 60;
     let home = guarded();
     let agent = home.start().await;
@@ -78,7 +78,7 @@ async fn frames_without_end_are_sent_away() {
     }
 }
 
-/// With a client of its own that makes calls, since those of a stranger end for want of a token.
+/// With a client of its own that makes calls, since those of an unauthenticated client end for want of a token.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_takes_end_their_connection() {
     let mut home = Home::new(ACCOUNT_PRODUCT, NOWHERE, None);
